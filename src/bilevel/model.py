@@ -1,0 +1,298 @@
+"""The values that the loop passes on and the log keeps. All are frozen and made of JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from bilevel.space import Param, Space, Value, Values
+
+__all__ = [
+    "Call", "Decision", "Draft", "Edit", "Fault", "Job", "JobResult", "Layering",
+    "MechanismSource", "Message", "Move", "Objective", "Outcome", "Param", "Proposal", "Record",
+    "Refusal", "Reply", "Run", "Space", "Status", "Steering", "Stop", "Trial", "Value", "Values",
+]  # fmt: skip
+
+Status = Literal["ok", "crash", "timeout", "invalid"]
+Role = Literal["baseline", "search", "confirm"]
+Direction = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The metric to optimise, by the name under which a job reports it."""
+
+    metric: str
+    direction: Direction = "min"
+    unit: str = ""
+
+    def score(self, value: float) -> float:
+        """Higher is better, always: the metric, negated when it is to be minimised."""
+        return -value if self.direction == "min" else value
+
+    def value(self, score: float) -> float:
+        """The metric's own value again, from a score."""
+        return -score if self.direction == "min" else score
+
+
+@dataclass(frozen=True)
+class Move:
+    """What to try next.
+
+    parents: ids of the trials to start from; the first one's values are the base.
+    values: the whole configuration; then no LLM call is made. focus: the only parameters that may
+    change (empty: all that are not frozen). note: advice for the proposer. tag: by which a
+    mechanism finds its own trials again. writer: who fills in the values.
+    """
+
+    parents: tuple[int, ...] = ()
+    values: Values | None = None
+    focus: tuple[str, ...] = ()
+    note: str = ""
+    tag: str = ""
+    writer: str = "llm"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A draft's values as they were before a mechanism edited them, and why it did."""
+
+    before: Values
+    why: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A complete configuration that was proposed and not yet evaluated."""
+
+    id: int
+    step: int
+    move: Move
+    values: Values
+    hypothesis: str = ""
+    edits: tuple[Edit, ...] = ()
+
+    def edit(self, values: Values, why: str) -> Draft:
+        """This draft with other values, its old ones kept on record."""
+        return replace(self, values=values, edits=(*self.edits, Edit(self.values, why)))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A proposal that cost no evaluation: the reply stayed bad, or repeats an earlier trial."""
+
+    step: int
+    move: Move
+    reason: str
+    values: Values | None = None
+    hypothesis: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluated configuration.
+
+    score: higher is better, None unless status is "ok". metrics: as the job reported them.
+    seconds: the job's wall-clock time. role: baseline and confirm trials measure noise and are
+    never candidates, but for the first baseline, which is the first incumbent.
+    error: what went wrong, in a few lines.
+    """
+
+    id: int
+    draft: Draft | None
+    values: Values
+    status: Status
+    score: float | None
+    metrics: Mapping[str, float]
+    seconds: float
+    seed: int
+    kept: bool
+    error: str = ""
+    role: Role = "search"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One step up to the point of evaluating: `queue` holds the draft ids to run, best first."""
+
+    step: int
+    moves: tuple[Move, ...]
+    drafts: tuple[Draft, ...]
+    refusals: tuple[Refusal, ...]
+    queue: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Steering:
+    """All that Level 1.5 may say. at: the step from which it holds."""
+
+    frozen: tuple[str, ...] = ()
+    guidance: str = ""
+    strategy: Literal["explore", "exploit", "focused", ""] = ""
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class MechanismSource:
+    """A mechanism as text; `sha` (sha256 of the source) is its identity everywhere."""
+
+    sha: str
+    name: str
+    source: str
+    rationale: str = ""
+    domain: str = ""
+    origin: str = "hand"
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a layer made of the decision that came to it; before and after are JSON texts."""
+
+    step: int
+    layer: str
+    hook: Literal["plan", "screen", "accept"]
+    key: int
+    before: str
+    after: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A layer's failure: this one decision fell back to what came in."""
+
+    step: int
+    layer: str
+    hook: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Layering:
+    """A layer joined or left the stack, and why."""
+
+    step: int
+    sha: str
+    action: Literal["add", "remove"]
+    why: str
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A completion. Tokens are the server's counts; `tokens_cached` of `tokens_in` were reused."""
+
+    text: str
+    model: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    seconds: float = 0.0
+    reasoning: str = ""
+    finish: str = "stop"
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """An LLM call with everything needed to replay it. key: hash of the request, see tape.py."""
+
+    key: str
+    step: int
+    level: Literal["1", "1.5", "2"]
+    purpose: str
+    messages: tuple[Message, ...]
+    schema: str
+    seed: int
+    max_tokens: int
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The run paused or ended: done, interrupted, refused (too many refusals) or failed."""
+
+    step: int
+    reason: Literal["done", "interrupted", "wall", "refused", "failed"]
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was started with; its log and this are enough to go on or to replay.
+
+    evals: evaluations of proposals; baselines and confirmations are counted apart.
+    baselines: measurements of the default configuration before the search, at least 2.
+    confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
+    created: ISO 8601, UTC. machine: what it ran on, for the report only.
+    """
+
+    id: str
+    task: str
+    seed: int
+    evals: int
+    baselines: int = 2
+    confirms: int = 2
+    wall: float | None = None
+    llm: str = ""
+    stack: tuple[str, ...] = ()
+    created: str = ""
+    version: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command in a folder of its own.
+
+    folder: copied for the job, None for an empty one. files: written over the copy, by relative
+    path. link: relative paths that are linked, not copied. timeout: seconds of wall-clock time,
+    after which the whole process tree is killed. max_output: bytes of output after which it is
+    killed as well. collect: files whose ends are read back beside the output.
+    """
+
+    command: tuple[str, ...]
+    folder: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    link: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    timeout: float = 600.0
+    max_output: int = 64 * 2**20
+    collect: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended. exit: its status, negative for a signal.
+
+    killed: the rule for which it was killed ("" if it was not); `timeout` or `output`.
+    output: the end of stdout and stderr together, at most 1 MiB. files: the ends of `collect`.
+    """
+
+    exit: int
+    output: str
+    seconds: float
+    killed: Literal["", "timeout", "output", "stopped"] = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task read from a job's result. value: the objective's metric, None unless ok."""
+
+    status: Status
+    value: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+Record = Proposal | Trial | Call | Decision | Fault | Layering | Steering | Stop | MechanismSource

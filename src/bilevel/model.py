@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bilevel.space import Param, Space, Value, Values
-
-__all__ = [
-    "Call", "Decision", "Draft", "Edit", "Fault", "Job", "JobResult", "Layering",
-    "MechanismSource", "Message", "Move", "Objective", "Outcome", "Param", "Proposal", "Record",
-    "Refusal", "Reply", "Run", "Space", "Status", "Steering", "Stop", "Trial", "Value", "Values",
-]  # fmt: skip
+from bilevel.space import Param as Param
+from bilevel.space import Space as Space
+from bilevel.space import Value as Value
+from bilevel.space import Values as Values
 
 Status = Literal["ok", "crash", "timeout", "invalid"]
 Role = Literal["baseline", "search", "confirm"]
 Direction = Literal["min", "max"]
+StopReason = Literal["done", "interrupted", "wall", "refused", "failed"]
 
 
 @dataclass(frozen=True)
@@ -221,29 +219,46 @@ class Stop:
     """The run paused or ended: done, interrupted, refused (too many refusals) or failed."""
 
     step: int
-    reason: Literal["done", "interrupted", "wall", "refused", "failed"]
+    reason: StopReason
     detail: str = ""
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run was started with; its log and this are enough to go on or to replay.
+class Phase:
+    """What the loop does now; for whoever watches, not for the log."""
 
-    evals: evaluations of proposals; baselines and confirmations are counted apart.
-    baselines: measurements of the default configuration before the search, at least 2.
-    confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
-    created: ISO 8601, UTC. machine: what it ran on, for the report only.
+    kind: Literal["propose", "baseline", "search", "confirm"]
+    step: int
+    trial: int | None = None
+    draft: Draft | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was started with; this and its log are enough to replay it.
+
+    source: where the task was read from, fingerprint: sha256 of what it runs, so that a resumed
+    run notices a task that changed. evals: evaluations of proposals; baselines and confirmations
+    are counted apart. baselines: measurements of the default configuration before the search, at
+    least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
+    llm: name of the model. created: ISO 8601, UTC. machine: what it ran on, for the report only.
     """
 
     id: str
     task: str
+    space: Space
+    objective: Objective
+    brief: str
     seed: int
     evals: int
     baselines: int = 2
     confirms: int = 2
     wall: float | None = None
     llm: str = ""
+    slots: int = 1
     stack: tuple[str, ...] = ()
+    source: str = ""
+    fingerprint: str = ""
     created: str = ""
     version: str = ""
     machine: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,139 @@
+"""Turns configurations into outcomes: by running jobs, or by looking them up in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from bilevel.errors import InvalidCandidate, StoreError
+from bilevel.model import Draft, Objective, Outcome, Role, Trial, Values
+from bilevel.protocols import Executor, Task
+from bilevel.space import Space
+
+POLL = 0.2
+
+
+@dataclass(frozen=True)
+class Request:
+    """One evaluation to make."""
+
+    values: Values
+    seed: int
+    role: Role
+    draft: Draft | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The outcome of one configuration; seconds of wall-clock time."""
+
+    key: int
+    outcome: Outcome
+    seconds: float
+
+
+class Evaluator(Protocol):
+    """Evaluates configurations, up to `slots` at a time."""
+
+    slots: int
+
+    def start(self, key: int, values: Values, seed: int) -> None: ...
+
+    def finished(self) -> list[Evaluated]:
+        """Those that ended since the last call; may wait a moment, may be empty."""
+        ...
+
+
+class JobEvaluator:
+    """Runs a task's jobs on an executor. Values that the task refuses are invalid, not run."""
+
+    def __init__(self, task: Task, executor: Executor) -> None:
+        self.slots = executor.slots
+        self._task = task
+        self._executor = executor
+        self._refused: list[Evaluated] = []
+
+    def start(self, key: int, values: Values, seed: int) -> None:
+        """Begin one evaluation. Raises ExecutorError when it cannot be started."""
+        try:
+            job = self._task.job(values, seed)
+        except InvalidCandidate as error:
+            self._refused.append(Evaluated(key, Outcome("invalid", None, error=str(error)), 0.0))
+            return
+        self._executor.submit(key, job)
+
+    def finished(self) -> list[Evaluated]:
+        """Refused ones at once, else the jobs that end within a moment."""
+        if self._refused:
+            done, self._refused = self._refused, []
+            return done
+        ended = self._executor.wait(POLL)
+        return [Evaluated(key, self._task.read(r), r.seconds) for key, r in ended]
+
+
+class RecordedEvaluator:
+    """Gives the outcomes that a run recorded. slots: as in that run."""
+
+    def __init__(
+        self, trials: Iterable[Trial], space: Space, objective: Objective, slots: int = 1
+    ) -> None:
+        self.slots = slots
+        self._space = space
+        self._objective = objective
+        self._trials = {(space.key(t.values), t.seed): t for t in trials}
+        self._ready: list[Evaluated] = []
+
+    def start(self, key: int, values: Values, seed: int) -> None:
+        """Look one up. Raises StoreError when the run never evaluated it."""
+        trial = self._trials.get((self._space.key(values), seed))
+        if trial is None:
+            raise StoreError(f"the record has no evaluation of {dict(values)} with seed {seed}")
+        value = None if trial.score is None else self._objective.value(trial.score)
+        outcome = Outcome(trial.status, value, trial.metrics, trial.error)
+        self._ready.append(Evaluated(key, outcome, trial.seconds))
+
+    def finished(self) -> list[Evaluated]:
+        """All that were started."""
+        done, self._ready = self._ready, []
+        return done
+
+
+def run_all(
+    evaluator: Evaluator,
+    objective: Objective,
+    requests: list[Request],
+    first: int,
+    starting: Callable[[int, Request], None],
+) -> Iterator[Trial]:
+    """Trials numbered from `first`, in the order of the requests, not of their ending.
+
+    `starting` is told of each before it starts. None of the trials is marked as kept.
+    """
+    done: dict[int, Evaluated] = {}
+    started = 0
+    for turn, request in enumerate(requests):
+        while turn not in done:
+            while started < len(requests) and started - len(done) < evaluator.slots:
+                starting(first + started, requests[started])
+                evaluator.start(first + started, requests[started].values, requests[started].seed)
+                started += 1
+            done.update({e.key - first: e for e in evaluator.finished()})
+        yield _trial(first + turn, request, done[turn], objective)
+
+
+def _trial(key: int, request: Request, ended: Evaluated, objective: Objective) -> Trial:
+    outcome = ended.outcome
+    return Trial(
+        id=key,
+        draft=request.draft,
+        values=request.values,
+        status=outcome.status,
+        score=None if outcome.value is None else objective.score(outcome.value),
+        metrics=outcome.metrics,
+        seconds=ended.seconds,
+        seed=request.seed,
+        kept=False,
+        error=outcome.error,
+        role=request.role,
+    )

@@ -1,0 +1,120 @@
+"""The contract of a search mechanism, and the view of the run that its hooks are given."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bilevel.model import Draft, Move, Space, Trial, Value, Values
+
+
+@dataclass(frozen=True)
+class View:
+    """What a mechanism may know: read-only, and equal for equal histories.
+
+    trials: the first baseline and all search trials, in order. incumbent: the trial that new
+    moves start from, best: the one with the highest score so far. pending: drafts being evaluated.
+    step: number of this step, from 0. slots: evaluations that can run at a time. left: evaluations
+    still in the budget. frozen: parameters that may not change. noise: standard deviation of the
+    baseline's score, None before two measurements. rng: this decision's own generator.
+    """
+
+    space: Space
+    trials: tuple[Trial, ...]
+    incumbent: Trial
+    best: Trial
+    step: int
+    slots: int = 1
+    left: int = 0
+    pending: tuple[Draft, ...] = ()
+    frozen: tuple[str, ...] = ()
+    guidance: str = ""
+    noise: float | None = None
+    rng: random.Random = field(default_factory=lambda: random.Random(0), compare=False)
+
+    def scored(self) -> list[Trial]:
+        """Trials that have a score, in order."""
+        return [t for t in self.trials if t.score is not None]
+
+    def by_tag(self, tag: str) -> list[Trial]:
+        """Trials whose move carried this tag, in order."""
+        return [t for t in self.trials if t.draft is not None and t.draft.move.tag == tag]
+
+    def open(self) -> tuple[str, ...]:
+        """Names of the parameters that may change."""
+        return tuple(n for n in self.space.names if n not in self.frozen)
+
+    def unit(self, name: str, value: Value) -> float:
+        """Where a value lies between its parameter's bounds, in [0, 1], on the log scale if any.
+
+        Choices lie evenly; a text is 0.
+        """
+        param = self.space[name]
+        if param.kind == "choice":
+            return param.choices.index(value) / max(1, len(param.choices) - 1)
+        if isinstance(value, str) or param.low is None or param.high is None:
+            return 0.0
+        if param.log:
+            return math.log(value / param.low) / math.log(param.high / param.low)
+        return (value - param.low) / (param.high - param.low)
+
+    def from_unit(self, name: str, where: float) -> Value:
+        """The allowed value nearest to a place in [0, 1] between its parameter's bounds."""
+        param, where = self.space[name], min(max(where, 0.0), 1.0)
+        if param.kind == "choice":
+            return param.choices[round(where * (len(param.choices) - 1))]
+        if param.low is None or param.high is None:
+            return param.default
+        if param.log:
+            return param.snap(param.low * (param.high / param.low) ** where)
+        return param.snap(param.low + where * (param.high - param.low))
+
+    def distance(self, one: Values, other: Values) -> float:
+        """Euclidean distance in units, over the root of the number of parameters, so in [0, 1]."""
+        total = 0.0
+        for param in self.space:
+            a, b = one[param.name], other[param.name]
+            if param.kind in ("choice", "text"):
+                total += float(a != b)
+            else:
+                total += (self.unit(param.name, a) - self.unit(param.name, b)) ** 2
+        return math.sqrt(total / len(self.space))
+
+    def neighbours(self, values: Values, name: str, reach: float = 0.1) -> list[dict[str, Value]]:
+        """Configurations with `name` one step down and one up: a grid step, or `reach` units."""
+        grid, now = self.space[name].grid(), values[name]
+        if now in grid:
+            at = grid.index(now)
+            near: list[Value] = [*grid[max(0, at - 1) : at], *grid[at + 1 : at + 2]]
+        else:
+            place = self.unit(name, now)
+            near = [self.from_unit(name, place - reach), self.from_unit(name, place + reach)]
+        return [{**values, name: value} for value in near if value != now]
+
+
+class Mechanism:
+    """A layer over the loop. Override what you need; as they stand the hooks change nothing.
+
+    Each hook gets the decision made below it and returns its own. Hooks are pure: no I/O, no
+    clock, randomness from `view.rng` only. State is the attributes of `self`, JSON values only.
+    """
+
+    def plan(self, view: View, moves: list[Move]) -> list[Move]:
+        """What to try next."""
+        return moves
+
+    def screen(self, view: View, drafts: list[Draft]) -> list[Draft]:
+        """Which of the drafts to evaluate, best first. Invents none."""
+        return drafts
+
+    def accept(self, view: View, trial: Trial, keep: bool) -> bool:
+        """Whether the trial becomes the incumbent. A failed one never does."""
+        return keep
+
+
+def same_drafts(before: Sequence[Draft], after: Sequence[Draft]) -> bool:
+    """Whether `after` holds drafts of `before` only, each at most once, perhaps edited."""
+    ids = [d.id for d in after]
+    return len(ids) == len(set(ids)) and set(ids) <= {d.id for d in before}

@@ -1,0 +1,213 @@
+"""What the proposer shows the LLM, laid out for prompt caching.
+
+What never changes comes first (system, task, parameters), then the history, which only grows,
+then what changes with each step. Text that came out of a job is quoted and cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bilevel.history import History
+from bilevel.mechanism import View
+from bilevel.model import Message, Move, Objective, Param, Refusal, Trial, Value, Values
+from bilevel.prompts import render
+
+HISTORY_LINES = 60
+HISTORY_BLOCK = 20
+MAX_CHANGES = 3
+ERROR_CHARS = 160
+
+
+def messages(
+    brief: str, objective: Objective, history: History, view: View, move: Move
+) -> list[Message]:
+    """System and user message for one proposal."""
+    base = base_of(view, move)
+    task = render(
+        "propose_task",
+        brief=brief.strip(),
+        parameters="\n".join(parameter_line(p) for p in view.space),
+        metric=objective.metric,
+        goal="low" if objective.direction == "min" else "high",
+    )
+    ask = render(
+        "propose_ask",
+        incumbent=base.id,
+        score=_metric(objective, base),
+        changed=_against_default(view, base.values),
+        facts="".join(line + "\n" for line in _facts(objective, view, move)),
+        open_names=", ".join(open_names(view, move)),
+        metric=objective.metric,
+        better="lower" if objective.direction == "min" else "higher",
+    )
+    lines = "\n".join(history_lines(objective, history))
+    return [
+        Message("system", render("propose_system").strip()),
+        Message("user", f"{task}{lines}\n{ask}".strip()),
+    ]
+
+
+def base_of(view: View, move: Move) -> Trial:
+    """The trial whose values a move starts from: its first parent, else the incumbent."""
+    parents = {t.id: t for t in view.trials}
+    return parents[move.parents[0]] if move.parents else view.incumbent
+
+
+def open_names(view: View, move: Move) -> tuple[str, ...]:
+    """Parameters that this move may change: its focus, else all that are not frozen."""
+    return tuple(n for n in view.open() if not move.focus or n in move.focus)
+
+
+def parameter_line(param: Param) -> str:
+    """One parameter as the LLM reads it: name, type, range or choices, default, doc."""
+    if param.kind == "choice":
+        rule = "one of " + ", ".join(param.show(c) for c in param.choices)
+    elif param.grid(most=8):
+        rule = f"{param.kind}, one of " + ", ".join(param.show(v) for v in param.grid(most=8))
+    elif param.kind == "text":
+        rule = "text"
+    else:
+        low, high = (param.show(v) if v is not None else "any" for v in (param.low, param.high))
+        rule = f"{param.kind}, {low} to {high}" + (", log scale" if param.log else "")
+    doc = f" ({param.doc})" if param.doc else ""
+    return f"{param.name}: {rule}, default {param.show(param.default)}{doc}"
+
+
+def schema(view: View, move: Move) -> dict[str, Any]:
+    """JSON schema of a proposal: open parameters only, each with values of its own type."""
+    changes = [_change_schema(view.space[name]) for name in open_names(view, move)]
+    return {
+        "type": "object",
+        "properties": {
+            "hypothesis": {"type": "string", "minLength": 8, "maxLength": 160},
+            "changes": {
+                "type": "array",
+                "items": {"anyOf": changes},
+                "minItems": 1,
+                "maxItems": min(MAX_CHANGES, len(changes)),
+            },
+        },
+        "required": ["hypothesis", "changes"],
+        "additionalProperties": False,
+    }
+
+
+def _change_schema(param: Param) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"const": param.name}, "value": _value_schema(param)},
+        "required": ["name", "value"],
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(param: Param) -> dict[str, Any]:
+    if param.grid():
+        return {"enum": list(param.grid())}
+    if param.kind == "text":
+        return {"type": "string"}
+    bounds = {"minimum": param.low, "maximum": param.high}
+    kind = "integer" if param.kind == "int" else "number"
+    cast = int if param.kind == "int" else float
+    return {"type": kind, **{k: cast(v) for k, v in bounds.items() if v is not None}}
+
+
+def history_lines(objective: Objective, history: History) -> list[str]:
+    """One line a trial and a refusal, oldest first; long histories lose discarded ones in blocks.
+
+    Whole blocks leave at a time, so that the text before them changes, and a server's prompt
+    cache is lost, once in a block and not at every step.
+    """
+    entries = _entries(objective, history)
+    over = len(entries) - HISTORY_LINES
+    drop = 0 if over <= 0 else -(-over // HISTORY_BLOCK) * HISTORY_BLOCK
+    lines = [line for i, (line, kept) in enumerate(entries) if i >= drop or kept]
+    left_out = len(entries) - len(lines)
+    return [f"({left_out} older discarded ones left out)", *lines] if left_out else lines
+
+
+def _entries(objective: Objective, history: History) -> list[tuple[str, bool]]:
+    """Each trial and refusal as its line and whether it was kept, in order."""
+    by_step: dict[int, list[tuple[str, bool]]] = {}
+    for refusal in history.refusals():
+        by_step.setdefault(refusal.step, []).append((_refusal_line(history, refusal), False))
+    for trial in history.search():
+        step = -1 if trial.draft is None else trial.draft.step
+        line = _trial_line(objective, history, trial)
+        by_step.setdefault(step, []).append((line, trial.kept))
+    return [entry for step in sorted(by_step) for entry in by_step[step]]
+
+
+def _trial_line(objective: Objective, history: History, trial: Trial) -> str:
+    if trial.draft is None:
+        return f"#{trial.id} all defaults: {_metric(objective, trial)}"
+    change = _change(history, _base_values(history, trial.draft.move), trial.values)
+    return f"#{trial.id} {change}: {_result(objective, history, trial)}"
+
+
+def _result(objective: Objective, history: History, trial: Trial) -> str:
+    if trial.score is None:
+        error = " ".join(trial.error.split())[:ERROR_CHARS]
+        return f"{trial.status}, output says {json.dumps(error)}"
+    base = _parent(history, trial)
+    gain = trial.score - base.score if base.score is not None else 0.0
+    verdict = "better" if gain > 0 else "worse" if gain < 0 else "equal"
+    kept = "kept" if trial.kept else "discarded"
+    return f"{_metric(objective, trial)}, {abs(gain):.4f} {verdict} than #{base.id}, {kept}"
+
+
+def _refusal_line(history: History, refusal: Refusal) -> str:
+    if refusal.values is None:
+        return f"refused: {refusal.reason}"
+    before = _base_values(history, refusal.move)
+    return f"refused {_change(history, before, refusal.values)}: {refusal.reason}"
+
+
+def _parent(history: History, trial: Trial) -> Trial:
+    assert trial.draft is not None
+    parents = trial.draft.move.parents
+    return history.trials[parents[0]] if parents else history.trials[0]
+
+
+def _base_values(history: History, move: Move) -> Values:
+    return history.trials[move.parents[0] if move.parents else 0].values
+
+
+def _change(history: History, before: Values, after: Values) -> str:
+    names = history.space.changed(before, after)
+    return ", ".join(change_text(history.space[n], before[n], after[n]) for n in names) or "nothing"
+
+
+def change_text(param: Param, before: Value, after: Value) -> str:
+    """`NAME 0.04 -> 0.06`."""
+    return f"{param.name} {param.show(before)} -> {param.show(after)}"
+
+
+def _against_default(view: View, values: Values) -> str:
+    names = view.space.changed(view.space.defaults(), values)
+    changed = ", ".join(f"{n}={view.space[n].show(values[n])}" for n in names)
+    return f"the defaults but {changed}" if changed else "the defaults"
+
+
+def _metric(objective: Objective, trial: Trial) -> str:
+    if trial.score is None:
+        return trial.status
+    return f"{objective.metric} {objective.value(trial.score):.4f}"
+
+
+def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
+    facts = []
+    if view.noise:
+        facts.append(f"Differences under {view.noise:.2g} are noise.")
+    tried = {n for t in view.trials for n in view.space.changed(view.trials[0].values, t.values)}
+    untried = [n for n in open_names(view, move) if n not in tried]
+    if untried and len(untried) < len(view.space):
+        facts.append(f"Never tried: {', '.join(untried)}.")
+    if view.guidance:
+        facts.append(f"Guidance: {view.guidance}")
+    if move.note:
+        facts.append(f"Advice: {move.note}")
+    return facts

@@ -1,0 +1,120 @@
+"""Asks the LLM to fill in a move: a draft, or a refusal that costs no evaluation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from bilevel.errors import InvalidCandidate
+from bilevel.history import History
+from bilevel.mechanism import View
+from bilevel.model import Draft, Message, Move, Objective, Refusal, Value, Values
+from bilevel.prompting import base_of, messages, open_names, schema
+from bilevel.prompts import render
+from bilevel.seeds import derive
+from bilevel.tape import Tape
+
+REPAIRS = 1
+MAX_TOKENS = 300
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """Level 1's author of configurations. seed: the run's; each request derives its own."""
+
+    brief: str
+    objective: Objective
+    tape: Tape
+    seed: int
+
+    def propose(self, history: History, view: View, move: Move, draft: int) -> Draft | Refusal:
+        """The move filled in, as draft number `draft`. Raises LLMError when no reply is to be had.
+
+        A bad reply goes back once with the reason; the second bad one is a refusal.
+        """
+        if move.values is not None:
+            return self._given(history, view, move, draft)
+        talk = messages(self.brief, self.objective, history, view, move)
+        shape = schema(view, move)
+        refusal = None
+        for attempt in range(REPAIRS + 1):
+            reply = self.tape.complete(
+                talk,
+                shape,
+                seed=derive(self.seed, "propose", draft, attempt, view.step),
+                max_tokens=MAX_TOKENS,
+                step=view.step,
+                level="1",
+                purpose="repair" if attempt else "propose",
+            )
+            answer = self._judge(reply.text, history, view, move, draft)
+            if isinstance(answer, Draft):
+                return answer
+            refusal = answer
+            repair = render("propose_repair", reason=refusal.reason).strip()
+            talk = [*talk, Message("assistant", reply.text), Message("user", repair)]
+        assert refusal is not None
+        return refusal
+
+    def _given(self, history: History, view: View, move: Move, draft: int) -> Draft | Refusal:
+        assert move.values is not None
+        reason = _repeats(history, self.objective, move.values)
+        if reason:
+            return Refusal(view.step, move, reason, move.values)
+        return Draft(draft, view.step, move, view.space.check(move.values))
+
+    def _judge(
+        self, text: str, history: History, view: View, move: Move, draft: int
+    ) -> Draft | Refusal:
+        base = base_of(view, move).values
+        try:
+            hypothesis, changes = parse(text)
+            for name in changes:
+                view.space[name]
+                if name not in open_names(view, move):
+                    raise InvalidCandidate(f"{name} may not change in this experiment")
+            values = view.space.check({**base, **changes})
+        except InvalidCandidate as error:
+            return Refusal(view.step, move, str(error))
+        if not view.space.changed(base, values):
+            reason = f"it changes nothing, {_same(view, changes)} already"
+            return Refusal(view.step, move, reason, None, hypothesis)
+        reason = _repeats(history, self.objective, values)
+        if reason:
+            return Refusal(view.step, move, reason, values, hypothesis)
+        return Draft(draft, view.step, move, values, hypothesis)
+
+
+def parse(text: str) -> tuple[str, dict[str, Value]]:
+    """Hypothesis and changes of a reply. Raises InvalidCandidate with the rule it broke."""
+    try:
+        reply = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidCandidate(f"the reply is not JSON ({error.msg} at {error.pos})") from error
+    if not isinstance(reply, dict) or not isinstance(reply.get("changes"), list):
+        raise InvalidCandidate('the reply must be an object with "hypothesis" and a list "changes"')
+    changes: dict[str, Value] = {}
+    for change in reply["changes"]:
+        if not isinstance(change, dict) or not isinstance(change.get("name"), str):
+            raise InvalidCandidate('each change must be an object with "name" and "value"')
+        if not isinstance(change.get("value"), int | float | str):
+            raise InvalidCandidate(f"{change['name']} has no value; give it a number or a text")
+        if changes.get(change["name"], change["value"]) != change["value"]:
+            raise InvalidCandidate(f"{change['name']} is changed twice; change it once")
+        changes[change["name"]] = change["value"]
+    if not changes:
+        raise InvalidCandidate("it changes nothing; change at least one parameter")
+    return " ".join(str(reply.get("hypothesis", "")).split()), changes
+
+
+def _repeats(history: History, objective: Objective, values: Values) -> str:
+    trial = history.find(values)
+    if trial is None:
+        return ""
+    if trial.score is None:
+        return f"it repeats #{trial.id}, which ended as {trial.status}"
+    return f"it repeats #{trial.id} ({objective.metric} {objective.value(trial.score):.4f})"
+
+
+def _same(view: View, changes: dict[str, Value]) -> str:
+    return ", ".join(f"{n} is {view.space[n].show(v)}" for n, v in changes.items())

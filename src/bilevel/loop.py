@@ -92,11 +92,11 @@ class Loop:
     def _draft(self, view: View, moves: list[Move]) -> tuple[list[Draft], list[Refusal]]:
         drafts: list[Draft] = []
         refusals: list[Refusal] = []
-        for move in moves:
+        first = self.history.next_draft()
+        for turn, move in enumerate(moves):
             self.watch(Phase("propose", view.step))
-            answer = self.proposer.propose(
-                self.history, view, move, self.history.next_draft() + len(drafts)
-            )
+            number = first + len(drafts)
+            answer = self.proposer.propose(self.history, view, move, number, turn)
             if isinstance(answer, Refusal):
                 refusals.append(answer)
             elif any(answer.values == d.values for d in drafts):

@@ -27,10 +27,12 @@ class Proposer:
     tape: Tape
     seed: int
 
-    def propose(self, history: History, view: View, move: Move, draft: int) -> Draft | Refusal:
+    def propose(
+        self, history: History, view: View, move: Move, draft: int, turn: int = 0
+    ) -> Draft | Refusal:
         """The move filled in, as draft number `draft`. Raises LLMError when no reply is to be had.
 
-        A bad reply goes back once with the reason; the second bad one is a refusal.
+        turn: the move's place in its step. A bad reply goes back once with the reason; the second bad one is a refusal.
         """
         if move.values is not None:
             return self._given(history, view, move, draft)
@@ -41,7 +43,7 @@ class Proposer:
             reply = self.tape.complete(
                 talk,
                 shape,
-                seed=derive(self.seed, "propose", draft, attempt, view.step),
+                seed=derive(self.seed, "propose", view.step, turn, attempt),
                 max_tokens=MAX_TOKENS,
                 step=view.step,
                 level="1",
@@ -88,7 +90,7 @@ class Proposer:
 def parse(text: str) -> tuple[str, dict[str, Value]]:
     """Hypothesis and changes of a reply. Raises InvalidCandidate with the rule it broke."""
     try:
-        reply = json.loads(text)
+        reply = json.loads(text, parse_constant=_not_finite)
     except json.JSONDecodeError as error:
         raise InvalidCandidate(f"the reply is not JSON ({error.msg} at {error.pos})") from error
     if not isinstance(reply, dict) or not isinstance(reply.get("changes"), list):
@@ -105,6 +107,10 @@ def parse(text: str) -> tuple[str, dict[str, Value]]:
     if not changes:
         raise InvalidCandidate("it changes nothing; change at least one parameter")
     return " ".join(str(reply.get("hypothesis", "")).split()), changes
+
+
+def _not_finite(constant: str) -> float:
+    raise InvalidCandidate(f"a value is {constant}; every number must be finite")
 
 
 def _repeats(history: History, objective: Objective, values: Values) -> str:

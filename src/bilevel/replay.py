@@ -1,4 +1,4 @@
-"""Re-decides a recorded run with neither LLM nor jobs, and names the first decision that differs."""
+"""Re-decides a recorded run with neither LLM nor jobs; names the first decision that differs."""
 
 from __future__ import annotations
 

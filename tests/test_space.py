@@ -1,0 +1,90 @@
+"""Parameters: what they accept, how they snap, and what they say when they refuse."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bilevel.errors import InvalidCandidate
+from bilevel.mechanism import View
+from bilevel.model import Trial
+from bilevel.space import Param, Space
+
+RATE = Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True)
+BATCH = Param("BATCH", "int", 4096, low=256, high=65536, log=True, step=2)
+HEADS = Param("HEADS", "int", 4, low=2, high=11, step=3)
+PATTERN = Param("PATTERN", "choice", "S", choices=("S", "L"))
+SPACE = Space((RATE, BATCH, HEADS, PATTERN))
+BASE = Trial(0, None, SPACE.defaults() | {"HEADS": 5}, "ok", 1.0, {}, 1.0, 0, True)
+VIEW = View(SPACE, (BASE,), BASE, BASE, 0)
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "words"),
+    [
+        (RATE, 2.0, "its range is 0.001 to 1"),
+        (RATE, math.nan, "must be finite"),
+        (RATE, "0.1", "must be a number"),
+        (RATE, True, "must be a number"),
+        (BATCH, 1000, "nearest is 1024"),
+        (BATCH, 4096.5, "whole number"),
+        (HEADS, 4, "nearest is 5"),
+        (PATTERN, "X", "one of 'S', 'L'"),
+    ],
+)
+def test_refuses_with_rule_and_remedy(param: Param, value: object, words: str) -> None:
+    with pytest.raises(InvalidCandidate, match=words):
+        param.check(value)  # type: ignore[arg-type]
+
+
+def test_types_are_the_parameters_own() -> None:
+    assert isinstance(RATE.check(1), float)
+    assert isinstance(BATCH.check(4096.0), int)
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(InvalidCandidate, match="did you mean BATCH"):
+        SPACE["BACH"]
+
+
+@given(st.sampled_from(SPACE.names), st.floats(0, 1))
+def test_any_place_in_the_unit_interval_is_an_allowed_value(name: str, where: float) -> None:
+    value = VIEW.from_unit(name, where)
+    assert SPACE[name].check(value) == value
+
+
+@given(st.sampled_from([RATE, BATCH, HEADS]), st.floats(-1e9, 1e9))
+def test_snapping_lands_in_the_space_and_stays(param: Param, value: float) -> None:
+    snapped = param.snap(value)
+    assert param.check(snapped) == snapped
+    assert param.snap(float(snapped)) == snapped
+
+
+def test_a_grid_value_survives_unit_and_back() -> None:
+    for name in ("BATCH", "HEADS", "PATTERN"):
+        for value in SPACE[name].grid():
+            assert VIEW.from_unit(name, VIEW.unit(name, value)) == value
+
+
+def test_grid_and_style() -> None:
+    assert BATCH.grid() == (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+    assert HEADS.grid() == (2, 5, 8, 11)
+    assert RATE.grid() == ()
+    assert BATCH.show(4096) == "2**12"
+    assert RATE.show(0.05) == "0.05"
+
+
+def test_neighbours_are_one_step_away() -> None:
+    values = BASE.values
+    assert [n["BATCH"] for n in VIEW.neighbours(values, "BATCH")] == [2048, 8192]
+    assert [n["BATCH"] for n in VIEW.neighbours({**values, "BATCH": 256}, "BATCH")] == [512]
+    low, high = (n["RATE"] for n in VIEW.neighbours(values, "RATE"))
+    assert low < values["RATE"] < high
+
+
+def test_distance_is_zero_to_itself_and_one_between_corners() -> None:
+    corner = {"RATE": 0.001, "BATCH": 256, "HEADS": 2, "PATTERN": "S"}
+    other = {"RATE": 1.0, "BATCH": 65536, "HEADS": 11, "PATTERN": "L"}
+    assert VIEW.distance(corner, corner) == 0
+    assert VIEW.distance(corner, other) == pytest.approx(1)

@@ -1,0 +1,18 @@
+# `make demo` and `make test` do all the set-up they need, in .venv; later calls skip it.
+.PHONY: demo test check clean
+
+demo:
+	@tools/setup local gpt plots
+	@.venv/bin/bilevel demo
+
+test: check
+	.venv/bin/pytest
+
+check:
+	@tools/setup local gpt plots dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv

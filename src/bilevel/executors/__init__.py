@@ -1,0 +1,1 @@
+"""Where jobs run: `bilevel.executors.local` runs them on this machine."""

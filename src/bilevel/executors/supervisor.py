@@ -1,0 +1,226 @@
+"""Runs one command to its end and leaves no process of it behind. A script of its own.
+
+Stdin: one line of JSON, the fields of Job; then it stays open, and its end means that the host is
+gone or wants the job stopped. Stdout: one line of JSON (exit, seconds, killed, ended) when all is
+over. It imports little, and of the standard library only, to start quickly.
+
+Covered on Linux: children that detach (setsid, double fork) come back to this process, which is
+their subreaper; ones that ignore SIGTERM are killed; ones that fork as they are killed are frozen
+first. Elsewhere only the command's process group is killed. Not covered: a job that kills this
+process on purpose (the host then kills what is left), and processes of another user.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+POLL = 0.1  # seconds between two looks at the size of the output
+PATIENCE = 5.0  # seconds after which processes that cannot be killed are left, on record
+LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class Job:
+    """What to run: as in model.Job, with absolute paths and the whole environment."""
+
+    def __init__(
+        self,
+        command: list[str],
+        cwd: str,
+        env: dict[str, str],
+        log: str,
+        timeout: float,
+        max_output: int,
+    ) -> None:
+        self.command = command
+        self.cwd = cwd
+        self.env = env
+        self.log = log
+        self.timeout = timeout
+        self.max_output = max_output
+
+
+class Children:
+    """The command, and whatever it started that came back to this process."""
+
+    def __init__(self, main: int) -> None:
+        self.main = main
+        self.exit: int | None = None
+        self.ended = 0.0
+
+    def reap(self) -> bool:
+        """Collect those that ended; whether any child is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.main:
+                self.exit = os.waitstatus_to_exitcode(status)
+                self.ended = time.monotonic()
+
+    def kill(self) -> int:
+        """Kill all descendants; how many are left because they cannot be killed."""
+        if not LINUX:
+            send(-self.main, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE
+        pause = 0.001
+        while self.reap():
+            if time.monotonic() > deadline:
+                return len(descendants(os.getpid()))
+            for pid in self.frozen(deadline):
+                send(pid, signal.SIGKILL)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return 0
+
+    def frozen(self, deadline: float) -> set[int]:
+        """All descendants, stopped, so that none can fork while the others are killed."""
+        seen: set[int] = set()
+        while time.monotonic() < deadline:
+            fresh = descendants(os.getpid()) - seen
+            if not fresh:
+                break
+            for pid in fresh:
+                send(pid, signal.SIGSTOP)
+            seen |= fresh
+        return seen
+
+
+def send(pid: int, number: int) -> None:
+    # It may have ended by itself; another user's stays in the count of those left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def descendants(root: int) -> set[int]:
+    """Ids of the processes below `root`, by the parents that /proc names (Linux only).
+
+    Zombies are among them: one whose first thread ended may have others that still run.
+    """
+    below: dict[int, list[int]] = {}
+    with os.scandir("/proc") if LINUX else contextlib.nullcontext(()) as entries:
+        for pid in (int(entry.name) for entry in entries if entry.name.isdigit()):
+            below.setdefault(parent(pid), []).append(pid)
+    found: set[int] = set()
+    queue = [root]
+    while queue:
+        children = below.get(queue.pop(), [])
+        found.update(children)
+        queue.extend(children)
+    return found
+
+
+def parent(pid: int) -> int:
+    """The id of the process's parent, 0 when the process is gone."""
+    try:
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        # The command's name stands in parentheses and may hold spaces and parentheses itself.
+        return int(os.read(file, 4096).rpartition(b")")[2].split()[1])
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(file)
+
+
+def prctl(option: int, value: int) -> None:
+    if LINUX and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl failed")
+
+
+def start(job: Job, log: int) -> int:
+    """The id of the process that runs the command; it exits with 127 if it cannot be run."""
+    supervisor = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != supervisor:
+            os._exit(127)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(job.cwd)
+        os.execvpe(job.command[0], job.command, job.env)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        os.write(log, f"bilevel cannot run {job.command[0]!r}: {reason}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def watch(job: Job, children: Children, log: int, woken: int, begun: float) -> str:
+    """Wait for the command's end, or for the rule for which it must be killed: its name."""
+    host = os.getppid()
+    deadline = begun + job.timeout
+    while True:
+        children.reap()
+        now = time.monotonic()
+        if children.exit is not None:
+            return ""
+        if now >= deadline:
+            return "timeout"
+        if os.fstat(log).st_size > job.max_output:
+            return "output"
+        if os.getppid() != host:
+            return "stopped"
+        ready, _, _ = select.select([0, woken], [], [], min(POLL, deadline - now))
+        if woken in ready and signal.SIGTERM in os.read(woken, 4096):
+            return "stopped"
+        if 0 in ready and not os.read(0, 4096):
+            return "stopped"
+
+
+def signals() -> int:
+    """A pipe that becomes readable, with the signal's number, at SIGCHLD and SIGTERM."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    return woken
+
+
+def main() -> None:
+    with os.fdopen(0, "rb", closefd=False) as control:
+        line = control.readline()
+    if not line.endswith(b"\n"):
+        return  # The host died before it had said what to run.
+    job = Job(**json.loads(line))
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    woken = signals()
+    log = os.open(job.log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    begun = time.monotonic()
+    children = Children(start(job, log))
+    killed = watch(job, children, log, woken, begun)
+    left = children.kill()
+    if os.fstat(log).st_size > job.max_output:
+        os.ftruncate(log, job.max_output)
+        killed = killed or "output"
+    if left:
+        os.write(log, f"\nbilevel could not kill {left} processes of this job\n".encode())
+    ended = children.ended or time.monotonic()
+    status = -signal.SIGKILL if children.exit is None else children.exit
+    result = {"exit": status, "seconds": ended - begun, "killed": killed, "ended": ended}
+    # Without a host nobody is left to be told.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, json.dumps(result).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

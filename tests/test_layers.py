@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "src" / "bilevel"
-LEVELS = (
-    {"errors", "space", "model", "seeds", "prompts", "codec", "bilevel"},
-    {"mechanism", "protocols", "history"},
-    {"stack", "evaluate", "tape", "prompting", "proposer", "loop", "replay"},
-    {"conformance"},
-    {"mechanisms", "tasks", "llm", "executors", "store"},
-    {"assemble", "workspace"},
-    {"cli", "live", "results", "progress", "summary", "render", "doctor", "commands", "__main__"},
+LEVELS = tuple(
+    set(names.split())
+    for names in (
+        "errors space model seeds prompts codec bilevel __version__",
+        "mechanism protocols history",
+        "stack evaluate tape prompting proposer loop replay",
+        "conformance",
+        "mechanisms tasks llm executors store",
+        "assemble",
+        "cli cli_models running live results progress summary render describe noise doctor "
+        "__main__",
+    )
 )
 
 

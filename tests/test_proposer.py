@@ -1,5 +1,6 @@
 """What the LLM is shown, what it may say, and what becomes of a bad reply."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_each_prompt_extends_the_one_before_up_to_the_request() -> None:
         history = History(SPACE, log[:end])
         text = messages("A toy.", LOSS, history, view_of(history), Move())[1].content
         heads.append(text[: text.index("\n\nBest so far")])
-    assert all(later.startswith(sooner) for sooner, later in zip(heads, heads[1:], strict=False))
+    assert all(later.startswith(sooner) for sooner, later in itertools.pairwise(heads))
     assert len(heads[-1]) > len(heads[0])
 
 

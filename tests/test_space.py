@@ -71,7 +71,7 @@ def test_grid_and_style() -> None:
     assert BATCH.grid() == (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
     assert HEADS.grid() == (2, 5, 8, 11)
     assert RATE.grid() == ()
-    assert BATCH.show(4096) == "2**12"
+    assert BATCH.show(4096) == BATCH.show(4096.0) == "2**12"
     assert RATE.show(0.05) == "0.05"
 
 

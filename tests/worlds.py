@@ -34,9 +34,7 @@ SPACE = Space(
     )
 )
 LOSS = Objective("loss", "min")
-RUN = Run(
-    id="toy-1", task="toy", space=SPACE, objective=LOSS, brief="A toy.", seed=7, evals=6, llm="scripted"
-)  # fmt: skip
+RUN = Run("toy-1", "toy", SPACE, LOSS, "A toy.", seed=7, evals=6, llm="scripted")
 
 
 def loss(values: Values, seed: int) -> Outcome:

@@ -114,11 +114,11 @@ class Loop:
 
     def _confirm(self) -> Stop:
         """Measure the winner and the baseline on the same fresh seeds."""
-        incumbent = self.history.incumbent
-        if incumbent is not None and incumbent.id != 0:
+        best = self.history.best
+        if best is not None and best.id != 0:
             seeds = [self._job_seed(i) for i in range(1, self.run.confirms + 1)]
             defaults = self.history.space.defaults()
-            self._measure(Request(incumbent.values, s, "confirm") for s in seeds)
+            self._measure(Request(best.values, s, "confirm") for s in seeds)
             self._measure(Request(defaults, s, "baseline") for s in seeds)
         return self._stop("done", f"{self.history.evaluated()} evaluations")
 

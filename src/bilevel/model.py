@@ -252,7 +252,7 @@ class Run:
     seed: int
     evals: int
     baselines: int = 2
-    confirms: int = 2
+    confirms: int = 5
     wall: float | None = None
     llm: str = ""
     slots: int = 1

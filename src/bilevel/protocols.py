@@ -14,11 +14,16 @@ Schema = dict[str, Any]
 
 
 class Task(Protocol):
-    """What is optimised. It never says where it runs."""
+    """What is optimised. It never says where it runs.
+
+    baselines, confirms: how often noise asks for the baseline and the winner to be measured.
+    """
 
     name: str
     space: Space
     objective: Objective
+    baselines: int
+    confirms: int
 
     @property
     def seeded(self) -> bool:

@@ -114,8 +114,9 @@ class Param:
 
     def show(self, value: Value) -> str:
         """The value as a person writes it: `2**19` for a power of two on a log scale."""
-        if self.log and isinstance(value, int) and value >= 64 and value & (value - 1) == 0:
-            return f"2**{value.bit_length() - 1}"
+        whole = self.kind == "int" and not isinstance(value, str) and value == int(value)
+        if whole and self.log and value >= 64 and int(value) & (int(value) - 1) == 0:
+            return f"2**{int(value).bit_length() - 1}"
         return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 

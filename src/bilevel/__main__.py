@@ -1,0 +1,5 @@
+"""`python -m bilevel` is `bilevel`."""
+
+from bilevel.cli import main
+
+main()

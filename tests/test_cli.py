@@ -1,0 +1,121 @@
+"""The command line as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bilevel import __version__
+from bilevel.cli import _seconds, app
+from bilevel.errors import ConfigError
+from resumable import SCRIPT, TASK
+
+HEAVY = ("torch", "numpy", "matplotlib", "openai", "sqlalchemy", "alembic", "xllamacpp", "pydantic")
+
+
+def bilevel(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bilevel", *words]
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | env
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_help_teaches_every_command() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    for command in ("demo", "init", "run", "resume", "list", "show", "best", "models", "doctor"):
+        assert command in result.output
+        page = CliRunner().invoke(app, [command, "--help"])
+        assert page.exit_code == 0
+        assert len(page.output) > 100
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from bilevel.cli import app;"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0;"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_version(tmp_path: Path) -> None:
+    assert bilevel("--version", cwd=tmp_path).stdout.strip() == __version__
+
+
+def test_nothing_there_yet_says_how_to_begin(tmp_path: Path) -> None:
+    assert "bilevel demo" in bilevel("list", cwd=tmp_path).stdout
+    result = bilevel("show", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "start one with" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "missing.py"), "missing.py"),
+        (("run", "gpt", "--evals", "-1"), "evals is -1 but must be at least 0"),
+        (("run", "gpt", "--baselines", "1"), "baselines is 1 but must be at least 2"),
+        (("run", "gpt", "--wall", "soon"), "must be a time such as 8h"),
+        (("show", "gpt-7"), "no run 'gpt-7'"),
+        (("models", "verify", "qwen9"), "qwen9"),
+        (("run", "gpt", "--llm", "openai/gpt-x"), "OPENAI_API_KEY"),
+    ],
+)
+def test_a_mistake_gets_one_clear_message(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    result = bilevel(*words, cwd=tmp_path)
+    assert result.returncode != 0
+    assert said in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_init_then_the_file_loads(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    result = bilevel("init", "train.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    from bilevel.tasks.loading import load_task
+
+    task = load_task(tmp_path / "task.toml")
+    assert {"RATE", "BATCH"} <= set(task.space.names)
+    assert task.objective.metric == "val_loss"
+    again = bilevel("init", "train.py", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+
+
+def test_an_unreachable_llm_pauses_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "task.toml").write_text(TASK)
+    result = bilevel("run", "task.toml", "--llm", "toy@http://127.0.0.1:9/v1", cwd=tmp_path)
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "bilevel resume tiny-1" in result.stdout
+    shown = json.loads(bilevel("show", "--json", cwd=tmp_path).stdout)
+    kinds = [r["kind"] for r in shown["records"]]
+    assert kinds == ["Trial", "Trial", "Stop"]
+
+
+def test_a_run_without_proposals_leaves_its_results(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "task.toml").write_text(TASK)
+    spec = "toy@http://127.0.0.1:9/v1"
+    result = bilevel("run", ".", "--evals", "0", "--llm", spec, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = tmp_path / ".bilevel" / "runs" / "tiny-1"
+    assert (folder / "results.tsv").read_text().startswith("commit\tval_loss\tmemory_gb\t")
+    assert (folder / "progress.png").stat().st_size > 10_000
+    assert json.loads((folder / "best.json").read_text())["values"]["BATCH"] == 1024
+    assert bilevel("replay", cwd=tmp_path).returncode == 0
+
+
+def test_times() -> None:
+    assert [_seconds(t) for t in ("8h", "1h30m", "90s")] == [28800, 5400, 90]
+    with pytest.raises(ConfigError):
+        _seconds("")

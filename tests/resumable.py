@@ -10,13 +10,13 @@ from bilevel import assemble
 from bilevel.model import Phase, Record
 from worlds import Scripted, says
 
-SCRIPT = '''\
+SCRIPT = """\
 RATE = 0.5  # step size
 BATCH = 2**10
 SEED = 1
 print("---")
 print(f"val_loss: {abs(RATE - 0.2) + BATCH / 2**12 + SEED % 7 / 1000:.6f}")
-'''
+"""
 TASK = """\
 [task]
 name = "tiny"

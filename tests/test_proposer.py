@@ -107,6 +107,13 @@ def test_a_repeated_configuration_is_refused_with_the_trial_it_repeats() -> None
     assert "repeats #2" in refusal.reason
 
 
+def test_half_a_surrogate_pair_does_not_reach_the_log() -> None:
+    reply = json.dumps({"hypothesis": "x \ud800", "changes": [{"name": "RATE", "value": 0.77}]})
+    draft, _ = propose(a_run(), reply)
+    assert isinstance(draft, Draft)
+    assert draft.hypothesis == "x ?"
+
+
 def test_a_parameter_out_of_focus_is_refused() -> None:
     bad = says(RATE=0.77)
     refusal, _ = propose(a_run(), bad, bad, move=Move(focus=("BATCH",)))

@@ -32,7 +32,8 @@ class Proposer:
     ) -> Draft | Refusal:
         """The move filled in, as draft number `draft`. Raises LLMError when no reply is to be had.
 
-        turn: the move's place in its step. A bad reply goes back once with the reason; the second bad one is a refusal.
+        turn: the move's place in its step. A bad reply goes back once with the reason; the second
+        bad one is a refusal.
         """
         if move.values is not None:
             return self._given(history, view, move, draft)
@@ -101,12 +102,19 @@ def parse(text: str) -> tuple[str, dict[str, Value]]:
             raise InvalidCandidate('each change must be an object with "name" and "value"')
         if not isinstance(change.get("value"), int | float | str):
             raise InvalidCandidate(f"{change['name']} has no value; give it a number or a text")
-        if changes.get(change["name"], change["value"]) != change["value"]:
-            raise InvalidCandidate(f"{change['name']} is changed twice; change it once")
-        changes[change["name"]] = change["value"]
+        name, value = _whole(change["name"]), change["value"]
+        value = _whole(value) if isinstance(value, str) else value
+        if changes.get(name, value) != value:
+            raise InvalidCandidate(f"{name} is changed twice; change it once")
+        changes[name] = value
     if not changes:
         raise InvalidCandidate("it changes nothing; change at least one parameter")
-    return " ".join(str(reply.get("hypothesis", "")).split()), changes
+    return _whole(" ".join(str(reply.get("hypothesis", "")).split())), changes
+
+
+def _whole(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _not_finite(constant: str) -> float:

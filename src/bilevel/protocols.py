@@ -19,11 +19,20 @@ class Task(Protocol):
     baselines, confirms: how often noise asks for the baseline and the winner to be measured.
     """
 
-    name: str
-    space: Space
-    objective: Objective
-    baselines: int
-    confirms: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def space(self) -> Space: ...
+
+    @property
+    def objective(self) -> Objective: ...
+
+    @property
+    def baselines(self) -> int: ...
+
+    @property
+    def confirms(self) -> int: ...
 
     @property
     def seeded(self) -> bool:

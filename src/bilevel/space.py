@@ -69,11 +69,13 @@ class Param:
                 f"{self.name} is {value} but its range is {low:g} to {high:g}; "
                 "give a value in it or widen the range in the task file"
             )
-        if self.step is not None and self.snap(value) != value:
-            raise InvalidCandidate(
-                f"{self.name} is {value} but moves in {'ratios' if self.log else 'steps'} of "
-                f"{self.step:g} from {low:g}; the nearest is {self.snap(value)}"
-            )
+        if self.step is not None:
+            near = float(self.snap(value))
+            if not math.isclose(near, value, rel_tol=1e-9, abs_tol=1e-12):
+                raise InvalidCandidate(
+                    f"{self.name} is {value} but moves in {'ratios' if self.log else 'steps'} of "
+                    f"{self.step:g} from {low:g}; the nearest is {near:g}"
+                )
         return float(value) if self.kind == "float" else value
 
     @property
@@ -114,9 +116,10 @@ class Param:
 
     def show(self, value: Value) -> str:
         """The value as a person writes it: `2**19` for a power of two on a log scale."""
-        whole = self.kind == "int" and not isinstance(value, str) and value == int(value)
-        if whole and self.log and value >= 64 and int(value) & (int(value) - 1) == 0:
-            return f"2**{int(value).bit_length() - 1}"
+        if self.kind == "int" and self.log and not isinstance(value, str) and value >= 64:
+            number = int(value)
+            if number == value and number & (number - 1) == 0:
+                return f"2**{number.bit_length() - 1}"
         return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 

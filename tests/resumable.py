@@ -52,12 +52,8 @@ class Silent:
     def record(self, record: Record) -> None:
         print(type(record).__name__, flush=True)
 
-    def fetching(self, done: int, total: int, text: str) -> None:
-        pass
-
 
 def main(home: Path, run_id: str | None) -> None:
-    assemble.connect = lambda spec, progress: Scripted(reply)  # type: ignore[assignment]
     task = home / "task.toml"
     if run_id is None:
         home.mkdir(parents=True, exist_ok=True)
@@ -69,7 +65,7 @@ def main(home: Path, run_id: str | None) -> None:
         run = assemble.begin(workspace, str(task), settings)
     else:
         run = workspace.store.run(run_id)
-    assemble.conduct(workspace, run, Silent())
+    assemble.conduct(workspace, run, Scripted(reply), Silent())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from bilevel.assemble import Workspace
 from bilevel.errors import ConfigError, RunBusy
 from bilevel.model import Proposal, Record, Trial
 from bilevel.replay import replay
-from resumable import SCRIPT, Silent
+from resumable import SCRIPT, Silent, reply
+from worlds import Scripted
 
 HERE = Path(__file__).parent
 
@@ -73,7 +74,7 @@ def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
 
     workspace = Workspace(tmp_path / "state")
     with pytest.raises(RunBusy, match=str(process.pid)):
-        conduct(workspace, workspace.store.run("tiny-1"), Silent())
+        conduct(workspace, workspace.store.run("tiny-1"), Scripted(reply), Silent())
     process.kill()
     process.communicate()
 
@@ -85,4 +86,4 @@ def test_a_task_that_changed_is_not_resumed(tmp_path: Path) -> None:
 
     workspace = Workspace(tmp_path / "state")
     with pytest.raises(ConfigError, match="has changed since"):
-        conduct(workspace, workspace.store.run("tiny-1"), Silent())
+        conduct(workspace, workspace.store.run("tiny-1"), Scripted(reply), Silent())

@@ -19,7 +19,6 @@ from bilevel.errors import ConfigError, ExecutorError, LLMError
 from bilevel.evaluate import JobEvaluator
 from bilevel.executors.local import LocalExecutor
 from bilevel.history import History
-from bilevel.llm.connect import connect
 from bilevel.loop import Loop
 from bilevel.model import Call, Outcome, Phase, Record, Run, Stop, Trial
 from bilevel.proposer import Proposer
@@ -38,10 +37,6 @@ class Watcher(Protocol):
     def phase(self, phase: Phase) -> None: ...
 
     def record(self, record: Record) -> None: ...
-
-    def fetching(self, done: int, total: int, text: str) -> None:
-        """Bytes of model weights so far and in all."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -125,8 +120,10 @@ def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
     return run
 
 
-def conduct(workspace: Workspace, run: Run, watcher: Watcher) -> Stop:
+def conduct(workspace: Workspace, run: Run, llm: LLM, watcher: Watcher) -> Stop:
     """Go on with a run until it ends, is interrupted, or cannot go on; the log says which.
+
+    llm: the model that the run names; its owner closes it.
 
     Raises RunBusy, and ConfigError when the task is no longer what the run began with.
     """
@@ -140,7 +137,6 @@ def conduct(workspace: Workspace, run: Run, watcher: Watcher) -> Stop:
         records = workspace.records(run.id)
         append = _appending(workspace, run, watcher)
         executor = LocalExecutor(workspace.folder(run.id) / "trials", slots=run.slots)
-        llm = connect(run.llm, progress=watcher.fetching)
         loop = _loop(run, task, records, llm, executor, append, watcher)
         try:
             return loop.go()
@@ -150,7 +146,6 @@ def conduct(workspace: Workspace, run: Run, watcher: Watcher) -> Stop:
             stop = Stop(len(loop.history.proposals), "failed", str(error))
         finally:
             executor.close()
-            llm.close()
         append(stop)
         return stop
 

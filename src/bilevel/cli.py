@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from bilevel.errors import BilevelError, ConfigError
 if TYPE_CHECKING:
     from bilevel.assemble import Settings, Workspace
     from bilevel.model import Run
+    from bilevel.protocols import LLM
 
 INTERRUPTED = 130
 PAUSED = 3
@@ -115,7 +117,8 @@ def run(
 def resume(name: RunId = None, home: Home = HERE, as_json: AsJson = False) -> None:
     """Go on with a run that was paused, interrupted or killed, to the same decisions."""
     workspace, found = _find(name, home)
-    _conduct(workspace, found, as_json)
+    with _llm(found.llm, as_json) as llm:
+        _conduct(workspace, found, llm, as_json)
 
 
 @app.command("list")
@@ -232,15 +235,27 @@ def doctor(
 def _start(task: str, settings: Settings, home: Path, as_json: bool) -> None:
     from bilevel.assemble import begin
 
-    workspace = _workspace(home)
-    _conduct(workspace, begin(workspace, task, settings), as_json)
+    with _llm(settings.llm, as_json) as llm:
+        workspace = _workspace(home)
+        _conduct(workspace, begin(workspace, task, settings), llm, as_json)
 
 
-def _conduct(workspace: Workspace, found: Run, as_json: bool) -> None:
+def _llm(spec: str, as_json: bool) -> closing[LLM]:
+    from bilevel.running import open_llm
+
+    return closing(open_llm(spec, _screen(as_json)))
+
+
+def _screen(as_json: bool) -> Console:
+    """Where people read: stderr when stdout is for a machine."""
+    return Console(stderr=True) if as_json else console
+
+
+def _conduct(workspace: Workspace, found: Run, llm: LLM, as_json: bool) -> None:
     """Run to the end or to a stop, write what the run leaves, and say what came of it."""
     from bilevel.running import conduct_and_report
 
-    stop = conduct_and_report(workspace, found, Console(stderr=True) if as_json else console)
+    stop = conduct_and_report(workspace, found, llm, _screen(as_json))
     if as_json:
         from bilevel.summary import summarise
 

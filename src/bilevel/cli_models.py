@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -12,6 +14,24 @@ from rich.table import Table
 models = typer.Typer(help="Weights of the embedded LLM: list, pull, verify.", no_args_is_help=True)
 console = Console()
 Name = Annotated[str, typer.Argument(help="A model's name, as `models list` shows it.")]
+
+
+@contextmanager
+def fetching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """Draws a bar for bytes done, bytes in all and what is being fetched, once there are any."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=None, visible=False)
+
+        def show(done: int, total: int, text: str) -> None:
+            progress.update(bar, completed=done, total=total, description=text, visible=True)
+
+        yield show
 
 
 @models.command("list")

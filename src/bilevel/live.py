@@ -29,7 +29,6 @@ class Terminal:
         self.history = History(run.space, records)
         self.calls = [r for r in records if isinstance(r, Call)]
         self.now: Phase | None = None
-        self.fetched: tuple[int, int, str] | None = None
         self._trials = trials
         self._start = time.monotonic()
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
@@ -46,26 +45,27 @@ class Terminal:
 
     def phase(self, phase: Phase) -> None:
         """Note what begins now."""
-        self.now, self.fetched = phase, None
-
-    def fetching(self, done: int, total: int, text: str) -> None:
-        """Note how far the model's weights are."""
-        if not self.console.is_terminal and (self.fetched is None or self.fetched[2] != text):
-            self.console.print(text)
-        self.fetched = (done, total, text)
+        self.now = phase
 
     def record(self, record: Record) -> None:
         """Take in a record, and print what is worth a line of its own."""
         if isinstance(record, Call):
             self.calls.append(record)
         if isinstance(record, Trial):
-            self.console.print(trial_line(self.run, self.history, record))
+            self._say(trial_line(self.run, self.history, record))
         if isinstance(record, Proposal):
             for refusal in record.refusals:
-                self.console.print(refusal_line(self.history, refusal))
+                self._say(refusal_line(self.history, refusal))
         if isinstance(record, Stop) and record.reason != "done":
             self.console.print(Text(f"stopped ({record.reason}) {record.detail}", style="yellow"))
         self.history.add(record)
+
+    def _say(self, line: Text) -> None:
+        """One line: cut to a terminal's width, whole in a file."""
+        if self.console.is_terminal:
+            self.console.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            self.console.print(line, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
@@ -101,9 +101,6 @@ class Terminal:
         return (self.run.evals - done) * (job + talk) + max(0, confirm) * job
 
     def _now(self) -> RenderableType:
-        if self.fetched is not None:
-            done, total, text = self.fetched
-            return Text(f"{text}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
         if self.now is None:
             return Text("starting")
         if self.now.kind == "propose":

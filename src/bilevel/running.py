@@ -8,24 +8,33 @@ from types import FrameType
 from rich.console import Console
 
 from bilevel.assemble import Workspace, conduct, find_task
+from bilevel.cli_models import fetching
 from bilevel.errors import MissingExtra
 from bilevel.history import History
 from bilevel.live import Terminal
+from bilevel.llm.connect import connect
 from bilevel.model import Run, Stop
 from bilevel.progress import plot_progress
+from bilevel.protocols import LLM
 from bilevel.render import summary_panel
 from bilevel.results import write_results
 from bilevel.summary import summarise
 
 
-def conduct_and_report(workspace: Workspace, run: Run, console: Console) -> Stop:
+def open_llm(spec: str, console: Console) -> LLM:
+    """The model that `spec` names, its weights fetched under a bar where they are not here yet."""
+    with fetching(console) as show:
+        return connect(spec, progress=show)
+
+
+def conduct_and_report(workspace: Workspace, run: Run, llm: LLM, console: Console) -> Stop:
     """Go on with a run to its end or a stop; write its results and print its summary."""
     signal.signal(signal.SIGTERM, _interrupt)
     records = workspace.records(run.id)
     folder = workspace.folder(run.id)
     _introduce(run, len(records), console)
     with Terminal(run, records, folder / "trials", console) as terminal:
-        stop = conduct(workspace, run, terminal)
+        stop = conduct(workspace, run, llm, terminal)
     leave(workspace, run, console)
     console.print(summary_panel(summarise(run, workspace.records(run.id))))
     if stop.reason != "done":

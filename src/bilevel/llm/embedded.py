@@ -1,0 +1,201 @@
+"""A language model on this machine's CPU, with no key: xllamacpp in a child process.
+
+A reply depends on model, messages, schema, seed and temperature alone, so that a resumed run
+takes the decisions of one that never stopped. As llama.cpp stands, it also depends on what the
+prompt cache held: the same sums run in another order when another number of tokens is read at
+once. The server's settings (`server.py`) make reading two tokens or more at once independent of
+how many; writing, one token at a time, still differs from reading. So what was written is never
+reused: before a request that goes on from the last one, or repeats it, the cache is wound back
+to before the end of the last prompt. Measured with both models of the registry, warm against
+cold cache and 1 against 2 threads: log probabilities equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import psutil
+
+from bilevel.errors import LLMUnavailable, MissingExtra, WeightsError
+from bilevel.llm import weights
+from bilevel.llm.http import HttpLLM
+from bilevel.llm.launch import ModelServer
+from bilevel.llm.registry import DEFAULT
+from bilevel.llm.wire import TEMPERATURE, label, plain
+from bilevel.model import Message, Reply
+from bilevel.protocols import Schema
+
+log = logging.getLogger(__name__)
+MOST_THREADS = 16
+UNWOUND = 8
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+class EmbeddedLLM:
+    """A model of the registry, or any .gguf file, served by a child process while this one lives.
+
+    The weights are fetched here; the server starts with the first completion.
+    threads: `cores()` unless given. context: tokens of prompt and reply together. timeout:
+    seconds for one completion. patience: seconds for the server to start.
+    Raises MissingExtra, WeightsError, or ConfigError for an unknown name.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT,
+        *,
+        threads: int | None = None,
+        context: int = 8192,
+        temperature: float = TEMPERATURE,
+        timeout: float = 900.0,
+        patience: float = 180.0,
+        progress: weights.Progress | None = None,
+    ) -> None:
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise MissingExtra(
+                "the embedded LLM needs xllamacpp, which is not installed; "
+                "get it: pip install 'bilevel[local]'"
+            )
+        path = _file(model)
+        self.path = weights.pull(str(model), progress) if path is None else path
+        self.model = str(model) if path is None else path.stem
+        self.name = label(f"{self.model}@embedded", temperature)
+        self._threads = threads or cores()
+        self._context = context
+        self._temperature = temperature
+        self._timeout = timeout
+        self._patience = patience
+        self._server: ModelServer | None = None
+        self._client: HttpLLM | None = None
+        self._last: tuple[Message, ...] = ()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server, None while there is none."""
+        return None if self._server is None else self._server.pid
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        schema: Schema | None = None,
+        *,
+        seed: int,
+        max_tokens: int,
+    ) -> Reply:
+        """One completion; a server that dies over it is started again, once.
+
+        Raises LLMRejected (a prompt beyond the context), LLMUnavailable.
+        """
+        start = time.monotonic()
+        talk = tuple(messages)
+        for attempt in (1, 2):
+            server, client = self._running()
+            try:
+                if self._last and talk[: len(self._last)] == self._last:
+                    self._unwind(server)
+                self._last = talk
+                reply = client.complete(talk, schema, seed=seed, max_tokens=max_tokens)
+            except LLMUnavailable:
+                if not server.ended(within=1.0):
+                    raise
+                self._lost(server, again=attempt == 1)
+                continue
+            return replace(reply, seconds=time.monotonic() - start, attempts=attempt)
+        raise AssertionError("the second loss of the server raises")
+
+    def close(self) -> None:
+        """End the server. May be called twice."""
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            self._server.stop()
+        self._server, self._client, self._last = None, None, ()
+
+    def _running(self) -> tuple[ModelServer, HttpLLM]:
+        if self._server is None or self._client is None:
+            server = ModelServer(
+                self.path, self.model, self._threads, self._context, self._patience
+            )
+            self._server = server
+            self._client = HttpLLM(
+                f"{server.url}/v1",
+                self.model,
+                server.key,
+                timeout=self._timeout,
+                attempts=2,
+                temperature=self._temperature,
+                extra_body={"cache_prompt": True},
+                name=self.name,
+            )
+        return self._server, self._client
+
+    def _lost(self, server: ModelServer, *, again: bool) -> None:
+        """Clear up after a dead server. Raises LLMUnavailable unless it may start again."""
+        how = server.tail()
+        self.close()
+        if not again:
+            raise LLMUnavailable(
+                f"the server of {self.model} ended twice over one request ({how}); "
+                "see that memory suffices, or use a smaller model"
+            )
+        log.warning(
+            "the server of %s ended during a request (%s); starting it again", self.model, how
+        )
+
+    def _unwind(self, server: ModelServer) -> None:
+        """Cut the prompt cache back to before the end of the last prompt.
+
+        By a prompt that is shorter there: the server keeps what the two have in common. Costs
+        the reading of a few tokens, and one written. Raises LLMUnavailable.
+        """
+        *rest, final = self._last
+        shorter = replace(final, content=final.content[:-UNWOUND])
+        body = {"messages": plain([*rest, shorter]), "max_tokens": 1, "cache_prompt": True}
+        try:
+            httpx2.post(
+                f"{server.url}/v1/chat/completions",
+                json=body,
+                headers={"Authorization": f"Bearer {server.key}"},
+                timeout=self._timeout,
+                trust_env=False,
+            ).raise_for_status()
+        except httpx2.HTTPError as error:
+            raise LLMUnavailable(
+                f"the server of {self.model} could not wind back its prompt cache: {error}"
+            ) from None
+
+
+def cores() -> int:
+    """Cores this process may use, at most 16: physical ones, and no more than a cgroup's quota.
+
+    More threads gain little, since writing a token waits for memory. Linux only counts what the
+    process may use; elsewhere all cores count.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    counts = [allowed or 1, psutil.cpu_count(logical=False) or allowed or 1, MOST_THREADS]
+    if QUOTA.exists():
+        quota, period = QUOTA.read_text().split()
+        if quota != "max":
+            counts.append(math.ceil(int(quota) / int(period)))
+    return max(1, min(counts))
+
+
+def _file(model: str | Path) -> Path | None:
+    """The .gguf file that `model` names, None for a name of the registry."""
+    path = Path(model).expanduser()
+    if path.suffix != ".gguf" and path.name == str(model):
+        return None
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}; give the path of a .gguf, or a model's name")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise WeightsError(f"{path} is not in the GGUF format; give one that is")
+    return path

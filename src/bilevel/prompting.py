@@ -19,6 +19,7 @@ HISTORY_LINES = 60
 HISTORY_BLOCK = 20
 MAX_CHANGES = 3
 ERROR_CHARS = 160
+HYPOTHESIS_CHARS = 120
 
 
 def messages(
@@ -39,7 +40,6 @@ def messages(
         score=_metric(objective, base),
         changed=_against_default(view, base.values),
         facts="".join(line + "\n" for line in _facts(objective, view, move)),
-        open_names=", ".join(open_names(view, move)),
         metric=objective.metric,
         better="lower" if objective.direction == "min" else "higher",
     )
@@ -77,36 +77,35 @@ def parameter_line(param: Param) -> str:
 
 
 def schema(view: View, move: Move) -> dict[str, Any]:
-    """JSON schema of a proposal: open parameters only, each with values of its own type."""
-    changes = [_change_schema(view.space[name]) for name in open_names(view, move)]
+    """JSON schema of a proposal: open parameters only, each with values of its own type.
+
+    Of a grid only the values other than the present one. Changes come first: a small model that
+    states its reason first then changes something else.
+    """
+    base = base_of(view, move).values
+    params = [view.space[name] for name in open_names(view, move)]
+    changes = [
+        _object(name={"const": p.name}, value=_value_schema(p, base[p.name])) for p in params
+    ]
+    listed = {"type": "array", "items": {"anyOf": changes}, "minItems": 1}
+    return _object(
+        changes={**listed, "maxItems": min(MAX_CHANGES, len(changes))},
+        hypothesis={"type": "string", "minLength": 8, "maxLength": HYPOTHESIS_CHARS},
+    )
+
+
+def _object(**properties: Any) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {
-            "hypothesis": {"type": "string", "minLength": 8, "maxLength": 160},
-            "changes": {
-                "type": "array",
-                "items": {"anyOf": changes},
-                "minItems": 1,
-                "maxItems": min(MAX_CHANGES, len(changes)),
-            },
-        },
-        "required": ["hypothesis", "changes"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
 
-def _change_schema(param: Param) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {"name": {"const": param.name}, "value": _value_schema(param)},
-        "required": ["name", "value"],
-        "additionalProperties": False,
-    }
-
-
-def _value_schema(param: Param) -> dict[str, Any]:
+def _value_schema(param: Param, present: Value) -> dict[str, Any]:
     if param.grid():
-        return {"enum": list(param.grid())}
+        return {"enum": [value for value in param.grid() if value != present] or [present]}
     if param.kind == "text":
         return {"type": "string"}
     bounds = {"minimum": param.low, "maximum": param.high}
@@ -200,10 +199,13 @@ def _metric(objective: Objective, trial: Trial) -> str:
 
 def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
     facts = []
+    names = open_names(view, move)
+    if len(names) < len(view.space):
+        facts.append(f"Only these may change: {', '.join(names)}.")
     if view.noise:
         facts.append(f"Differences under {view.noise:.2g} are noise.")
     tried = {n for t in view.trials for n in view.space.changed(view.trials[0].values, t.values)}
-    untried = [n for n in open_names(view, move) if n not in tried]
+    untried = [n for n in names if n not in tried]
     if untried and len(untried) < len(view.space):
         facts.append(f"Never tried: {', '.join(untried)}.")
     if view.guidance:

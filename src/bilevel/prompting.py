@@ -17,9 +17,9 @@ from bilevel.prompts import render
 
 HISTORY_LINES = 60
 HISTORY_BLOCK = 20
-MAX_CHANGES = 3
+MAX_CHANGES = 2
 ERROR_CHARS = 160
-HYPOTHESIS_CHARS = 120
+HYPOTHESIS_CHARS = 100
 
 
 def messages(

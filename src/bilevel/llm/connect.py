@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bilevel.errors import ConfigError
+from bilevel.llm.naming import TEMPERATURE
 from bilevel.llm.registry import DEFAULT
 from bilevel.llm.weights import Progress
-from bilevel.llm.wire import TEMPERATURE
 from bilevel.protocols import LLM
 
 CUSTOM_KEY = "BILEVEL_API_KEY"

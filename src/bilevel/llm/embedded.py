@@ -28,8 +28,9 @@ from bilevel.errors import LLMUnavailable, MissingExtra, WeightsError
 from bilevel.llm import weights
 from bilevel.llm.http import HttpLLM
 from bilevel.llm.launch import ModelServer
+from bilevel.llm.naming import TEMPERATURE, label
 from bilevel.llm.registry import DEFAULT
-from bilevel.llm.wire import TEMPERATURE, label, plain
+from bilevel.llm.wire import plain
 from bilevel.model import Message, Reply
 from bilevel.protocols import Schema
 

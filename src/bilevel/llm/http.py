@@ -18,15 +18,8 @@ from pydantic import ValidationError
 
 from bilevel.errors import ConfigError, LLMRejected, LLMUnavailable
 from bilevel.llm.completion import Completion
-from bilevel.llm.wire import (
-    TEMPERATURE,
-    in_words,
-    label,
-    make_client,
-    parse_url,
-    plain,
-    retry_after,
-)
+from bilevel.llm.naming import TEMPERATURE, label
+from bilevel.llm.wire import in_words, make_client, parse_url, plain, retry_after
 from bilevel.model import Message, Reply
 from bilevel.protocols import Schema
 

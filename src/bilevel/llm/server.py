@@ -31,7 +31,10 @@ def main() -> None:
         # The one watcher that also works while the model loads and Python stands still.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(settings["parent"],), daemon=True).start()
-    server = _serve(settings)
+    try:
+        server = _serve(settings)
+    except (ImportError, RuntimeError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     sys.stdout.write(json.dumps({"url": server.listening_address}) + "\n")
     sys.stdout.flush()
     threading.Event().wait()

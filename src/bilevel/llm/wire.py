@@ -15,15 +15,6 @@ from bilevel.errors import ConfigError
 from bilevel.model import Message
 from bilevel.protocols import Schema
 
-TEMPERATURE = 0.7
-
-
-def label(name: str, temperature: float | None) -> str:
-    """The model's name with its temperature, unless that is the usual one."""
-    if temperature is None:
-        return f"{name} at its own temperature"
-    return name if temperature == TEMPERATURE else f"{name} at temperature {temperature:g}"
-
 
 def parse_url(base_url: str) -> httpx2.URL:
     try:

@@ -98,7 +98,7 @@ def test_an_unreachable_llm_pauses_the_run_and_nothing_is_lost(tmp_path: Path) -
     assert result.returncode == 3, result.stdout + result.stderr
     assert "bilevel resume tiny-1" in result.stdout
     shown = json.loads(bilevel("show", "--json", cwd=tmp_path).stdout)
-    kinds = [r["kind"] for r in shown["records"]]
+    kinds = [r["type"] for r in shown["records"]]
     assert kinds == ["Trial", "Trial", "Stop"]
 
 
@@ -113,6 +113,9 @@ def test_a_run_without_proposals_leaves_its_results(tmp_path: Path) -> None:
     assert (folder / "progress.png").stat().st_size > 10_000
     assert json.loads((folder / "best.json").read_text())["values"]["BATCH"] == 1024
     assert bilevel("replay", cwd=tmp_path).returncode == 0
+    (tmp_path / "run.json").write_text(bilevel("show", "--json", cwd=tmp_path).stdout)
+    assert "as recorded" in bilevel("replay", "run.json", cwd=tmp_path).stdout
+    assert "baseline" in bilevel("show", "run.json", cwd=tmp_path).stdout
 
 
 def test_times() -> None:

@@ -78,10 +78,11 @@ class Workspace:
         return runs[-1]
 
 
-def find_task(name: str) -> tuple[Task, Path]:
-    """The task of a path or a built-in name, and where it was read from."""
-    path = BUILTIN.get(name, Path(name))
-    return load_task(path), path.resolve()
+def find_task(name: str) -> tuple[Task, str]:
+    """The task of a built-in name or a path, and the name or whole path to find it by again."""
+    if name in BUILTIN:
+        return load_task(BUILTIN[name]), name
+    return load_task(Path(name)), str(Path(name).resolve())
 
 
 def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
@@ -110,7 +111,7 @@ def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
         wall=settings.wall,
         llm=settings.llm,
         slots=settings.slots,
-        source=str(source),
+        source=source,
         fingerprint=fingerprint(task),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=bilevel.__version__,

@@ -19,7 +19,7 @@ from bilevel.errors import BilevelError, ConfigError
 
 if TYPE_CHECKING:
     from bilevel.assemble import Settings, Workspace
-    from bilevel.model import Run
+    from bilevel.model import Record, Run
     from bilevel.protocols import LLM
 
 INTERRUPTED = 130
@@ -39,6 +39,10 @@ Home = Annotated[
 ]
 RunId = Annotated[
     str | None, typer.Argument(help="A run's name, as `list` shows it; latest if left out.")
+]
+LogId = Annotated[
+    str | None,
+    typer.Argument(help="A run's name, or a file that `show --json` printed; latest if left out."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Llm = Annotated[
@@ -139,7 +143,7 @@ def list_runs(home: Home = HERE, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    name: RunId = None,
+    name: LogId = None,
     last: Annotated[int | None, typer.Option(help="Only the last trials.")] = None,
     home: Home = HERE,
     as_json: AsJson = False,
@@ -149,13 +153,10 @@ def show(
     from bilevel.render import summary_panel, trials_table
     from bilevel.summary import summarise
 
-    workspace, found = _find(name, home)
-    records = workspace.records(found.id)
+    found, records = _log(name, home)
     summary = summarise(found, records)
     if as_json:
-        run_doc = json.loads(codec.dump(found))
-        kinds = [{"kind": type(r).__name__, **json.loads(codec.dump(r))} for r in records]
-        _print_json({"run": run_doc, "summary": asdict(summary), "records": kinds})
+        _print_json({**json.loads(codec.dump_log(found, records)), "summary": asdict(summary)})
         return
     console.print(trials_table(found, records, last))
     console.print(summary_panel(summary))
@@ -194,12 +195,12 @@ def best(
 
 
 @app.command()
-def replay(name: RunId = None, home: Home = HERE) -> None:
+def replay(name: LogId = None, home: Home = HERE) -> None:
     """Decide a recorded run again, without LLM and without jobs; the first difference, if any."""
     from bilevel.replay import replay as decide_again
 
-    workspace, found = _find(name, home)
-    result = decide_again(found, workspace.records(found.id))
+    found, records = _log(name, home)
+    result = decide_again(found, records)
     if result.difference is None:
         console.print(
             f"{found.id}: all {result.decisions} proposals and trials came out as recorded"
@@ -284,6 +285,18 @@ def _workspace(home: Path) -> Workspace:
 def _find(name: str | None, home: Path) -> tuple[Workspace, Run]:
     workspace = _workspace(home)
     return workspace, workspace.store.run(name) if name else workspace.latest()
+
+
+def _log(name: str | None, home: Path) -> tuple[Run, list[Record]]:
+    """A run and its records, from the store or from a file that `show --json` printed."""
+    if name is not None and name.endswith(".json"):
+        from bilevel.codec import load_log
+
+        if not Path(name).is_file():
+            raise ConfigError(f"there is no file {name}; give a run's name or an exported run")
+        return load_log(Path(name).read_text(encoding="utf-8"))
+    workspace, found = _find(name, home)
+    return found, workspace.records(found.id)
 
 
 def _print_json(value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -53,6 +54,25 @@ def load(kind: type[T], text: str) -> T:
         raise StoreError(
             f"{_first(kind, error)}; the text was damaged or written by another version of bilevel"
         ) from error
+
+
+def dump_log(run: Run, records: Iterable[Record]) -> str:
+    """A run with its whole log as one JSON text, for a file that others can read and replay."""
+    listed = [{"type": type(r).__name__, "record": json.loads(dump(r))} for r in records]
+    return json.dumps({"run": json.loads(dump(run)), "records": listed}, indent=1)
+
+
+def load_log(text: str) -> tuple[Run, list[Record]]:
+    """What `dump_log` made the text of. Raises StoreError when it is no such text."""
+    try:
+        doc = json.loads(text)
+        run = load(Run, json.dumps(doc["run"]))
+        listed = [(KINDS[r["type"]], json.dumps(r["record"])) for r in doc["records"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"this is no exported run ({error!r}); make one with `bilevel show RUN --json`"
+        ) from error
+    return run, [load(kind, record) for kind, record in listed]
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

@@ -28,7 +28,8 @@ from bilevel.store.sqlite import SqliteStore
 from bilevel.tape import Tape
 from bilevel.tasks.loading import load_task
 
-BUILTIN = {"gpt": Path(__file__).parent / "tasks" / "gpt" / "task.toml"}
+GPT = Path(__file__).parent / "tasks" / "gpt"
+BUILTIN = {"gpt": GPT / "task.toml", "gpt-cuda": GPT / "task_cuda.toml"}
 
 
 class Watcher(Protocol):

@@ -92,7 +92,9 @@ def init(
 
 @app.command()
 def run(
-    task: Annotated[str, typer.Argument(help="A task.toml, its folder, a script, or `gpt`.")],
+    task: Annotated[
+        str, typer.Argument(help="A task.toml, its folder, a script, `gpt` or `gpt-cuda`.")
+    ],
     evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = 30,
     llm: Llm = "embedded",
     seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 0,

@@ -19,11 +19,15 @@ StopReason = Literal["done", "interrupted", "wall", "refused", "failed"]
 
 @dataclass(frozen=True)
 class Objective:
-    """The metric to optimise, by the name under which a job reports it."""
+    """The metric to optimise, by the name under which a job reports it.
+
+    shown: other metrics that say why a value is what it is (steps, memory); proposers see them.
+    """
 
     metric: str
     direction: Direction = "min"
     unit: str = ""
+    shown: tuple[str, ...] = ()
 
     def score(self, value: float) -> float:
         """Higher is better, always: the metric, negated when it is to be minimised."""

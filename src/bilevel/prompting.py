@@ -194,7 +194,8 @@ def _against_default(view: View, values: Values) -> str:
 def _metric(objective: Objective, trial: Trial) -> str:
     if trial.score is None:
         return trial.status
-    return f"{objective.metric} {objective.value(trial.score):.4f}"
+    also = "".join(f", {n} {trial.metrics[n]:g}" for n in objective.shown if n in trial.metrics)
+    return f"{objective.metric} {objective.value(trial.score):.4f}{also}"
 
 
 def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:

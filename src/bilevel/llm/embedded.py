@@ -1,13 +1,13 @@
 """A language model on this machine's CPU, with no key: xllamacpp in a child process.
 
 A reply depends on model, messages, schema, seed and temperature alone, so that a resumed run
-takes the decisions of one that never stopped. As llama.cpp stands, it also depends on what the
+takes the decisions of one that never stopped. As llama.cpp stands it also depends on what the
 prompt cache held: the same sums run in another order when another number of tokens is read at
-once. The server's settings (`server.py`) make reading two tokens or more at once independent of
-how many; writing, one token at a time, still differs from reading. So what was written is never
-reused: before a request that goes on from the last one, or repeats it, the cache is wound back
-to before the end of the last prompt. Measured with both models of the registry, warm against
-cold cache and 1 against 2 threads: log probabilities equal to the last bit.
+once. The server's settings (`server.py`) make that independent of the number from 8 tokens on,
+and `unwinding.py` keeps less than that, and whatever was written, out of the cache.
+Measured with both models of the registry, warm against cold cache and 1 against 2 threads: log
+probabilities equal to the last bit. What remains: a prompt of over 2048 tokens whose length
+leaves 1 to 7 when divided by 2048.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from bilevel.llm.http import HttpLLM
 from bilevel.llm.launch import ModelServer
 from bilevel.llm.naming import TEMPERATURE, label
 from bilevel.llm.registry import DEFAULT
+from bilevel.llm.unwinding import unwinding
 from bilevel.llm.wire import plain
 from bilevel.model import Message, Reply
 from bilevel.protocols import Schema
 
 log = logging.getLogger(__name__)
 MOST_THREADS = 16
-UNWOUND = 8
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -100,8 +100,9 @@ class EmbeddedLLM:
         for attempt in (1, 2):
             server, client = self._running()
             try:
-                if self._last and talk[: len(self._last)] == self._last:
-                    self._unwind(server)
+                beginning = unwinding(self._last, talk)
+                if beginning:
+                    self._read(server, beginning)
                 self._last = talk
                 reply = client.complete(talk, schema, seed=seed, max_tokens=max_tokens)
             except LLMUnavailable:
@@ -151,15 +152,9 @@ class EmbeddedLLM:
             "the server of %s ended during a request (%s); starting it again", self.model, how
         )
 
-    def _unwind(self, server: ModelServer) -> None:
-        """Cut the prompt cache back to before the end of the last prompt.
-
-        By a prompt that is shorter there: the server keeps what the two have in common. Costs
-        the reading of a few tokens, and one written. Raises LLMUnavailable.
-        """
-        *rest, final = self._last
-        shorter = replace(final, content=final.content[:-UNWOUND])
-        body = {"messages": plain([*rest, shorter]), "max_tokens": 1, "cache_prompt": True}
+    def _read(self, server: ModelServer, beginning: Sequence[Message]) -> None:
+        """Leave in the prompt cache no more than `beginning`. Raises LLMUnavailable."""
+        body = {"messages": plain(beginning), "max_tokens": 1, "cache_prompt": True}
         try:
             httpx2.post(
                 f"{server.url}/v1/chat/completions",

@@ -7,7 +7,8 @@ by stdin because a command line can be read by anyone on the machine.
 
 Settings that make a reply depend on prompt and seed alone, not on what the prompt cache holds
 or on the number of threads (measured, see `embedded.py`): no flash attention and no repacked
-weights, whose sums run in another order for other batch sizes.
+weights, whose sums run in another order for other batch sizes. Without them reading is faster,
+and takes 600 MB less with the larger model.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.api_keys = [settings["key"]]
     params.n_ctx = settings["context"]
     params.n_parallel = 1
+    params.n_batch = params.n_ubatch = 2048  # A prompt in one piece leaves no short last one.
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = settings["threads"]
         cpu.poll = 0

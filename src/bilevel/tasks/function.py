@@ -108,7 +108,7 @@ def from_manifest(manifest: TaskManifest, folder: Path, where: str) -> FunctionT
     return FunctionTask(
         target=section.target,
         space=parameters.space,
-        objective=Objective(manifest.task.metric, manifest.task.direction, manifest.task.unit),
+        objective=manifest.task.objective,
         name=manifest.task.name,
         seeded=section.seeded,
         goal=manifest.task.goal,

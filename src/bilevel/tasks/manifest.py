@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
 from bilevel.errors import ConfigError
+from bilevel.model import Objective
 from bilevel.space import Kind, Value
 
 __all__ = ["FunctionSection", "ParamSpec", "ScriptSection", "TaskManifest", "load", "parse"]
@@ -57,7 +58,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 @dataclass(frozen=True, config=_CONFIG)
 class TaskSection:
-    """[task]: what is optimised. goal: one paragraph for whoever proposes values."""
+    """[task]: what is optimised. goal: one paragraph for whoever proposes values.
+
+    shown: other metrics of the script that proposers see beside the objective's.
+    """
 
     metric: Annotated[str, AfterValidator(_metric)]
     name: str = ""
@@ -65,6 +69,12 @@ class TaskSection:
     goal: str = ""
     direction: Literal["min", "max"] = "min"
     unit: str = ""
+    shown: Strings = ()
+
+    @property
+    def objective(self) -> Objective:
+        """The metric as the core knows it."""
+        return Objective(self.metric, self.direction, self.unit, self.shown)
 
 
 @dataclass(frozen=True, config=_CONFIG)

@@ -119,7 +119,7 @@ def from_manifest(manifest: TaskManifest, folder: Path, where: str) -> ScriptTas
         folder=folder.resolve(),
         source=source,
         space=parameters.space,
-        objective=Objective(manifest.task.metric, manifest.task.direction, manifest.task.unit),
+        objective=manifest.task.objective,
         section=section,
         goal=manifest.task.goal,
         locked=parameters.locked,

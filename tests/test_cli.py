@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -122,3 +125,53 @@ def test_times() -> None:
     assert [_seconds(t) for t in ("8h", "1h30m", "90s")] == [28800, 5400, 90]
     with pytest.raises(ConfigError):
         _seconds("")
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bilevel", *words]
+    return subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def jobs_of(folder: Path) -> list[int]:
+    """Processes whose working folder lies in `folder`."""
+    found = []
+    for process in psutil.process_iter(["cwd"]):
+        if str(process.info["cwd"] or "").startswith(str(folder / ".bilevel")):
+            found.append(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
+    slow = "import time, subprocess\nsubprocess.Popen(['sleep', '300'])\ntime.sleep(300)\n"
+    (tmp_path / "train.py").write_text(SCRIPT + slow)
+    (tmp_path / "task.toml").write_text(TASK.replace("timeout = 20", "timeout = 200"))
+    process = start("run", "task.toml", "--llm", "toy@http://127.0.0.1:9/v1", cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while len(jobs_of(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(jobs_of(tmp_path)) >= 2
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert "bilevel resume tiny-1" in output
+    assert "Traceback" not in output
+    assert jobs_of(tmp_path) == []
+
+
+@pytest.mark.weights
+def test_a_real_model_proposes_and_the_run_replays(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "task.toml").write_text(TASK)
+    words = ("--llm", "embedded:smollm2-135m", "--evals", "2", "--confirms", "1")
+    process = start("run", "task.toml", *words, cwd=tmp_path)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, output
+    shown = json.loads(bilevel("show", "--json", cwd=tmp_path).stdout)
+    calls = [r["record"] for r in shown["records"] if r["type"] == "Call"]
+    assert calls
+    assert all(c["reply"]["tokens_out"] > 0 for c in calls)
+    assert shown["summary"]["stop"]
+    assert "as recorded" in bilevel("replay", cwd=tmp_path).stdout

@@ -194,3 +194,36 @@ def test_a_layer_that_invents_a_draft_is_a_fault() -> None:
     build(log, layers=[Layer("i", "invents", Invents())]).go()
     fault = next(r for r in log if isinstance(r, Fault))
     assert "may not invent" in fault.message
+
+
+class Counts(Mechanism):
+    """Keeps state, and decides by it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def plan(self, view, moves):
+        self.seen.append(len(view.trials))
+        return [replace(m, note=f"try {sum(self.seen)}") for m in moves]
+
+    def accept(self, view, trial, keep):
+        if len(self.seen) == 4:
+            self.seen.append("half done")
+            raise ValueError("once")
+        return keep or (len(self.seen) % 3 == 0 and trial.score is not None)
+
+
+def test_a_layer_with_state_goes_on_after_a_kill_at_any_record() -> None:
+    whole = Log()
+    build(whole, evals=8, layers=[Layer("c", "counts", Counts())]).go()
+    assert any(isinstance(r, Fault) for r in whole)
+    for cut in range(len(whole)):
+        log = Log(dies_at=cut)
+        with pytest.raises(KeyboardInterrupt):
+            build(log, evals=8, layers=[Layer("c", "counts", Counts())]).go()
+        log.dies_at = None
+        build(log, evals=8, layers=[Layer("c", "counts", Counts())]).go()
+        timeless = [
+            [replace(r, ms=0) if isinstance(r, Decision) else r for r in x] for x in (log, whole)
+        ]
+        assert timeless[0] == timeless[1], f"killed after record {cut}"

@@ -116,6 +116,29 @@ def test_half_a_surrogate_pair_does_not_reach_the_log() -> None:
     assert draft.hypothesis == "x ?"
 
 
+def names_in(shape) -> list[str]:
+    items = shape["properties"]["changes"]["items"]["anyOf"]
+    return [i["properties"]["name"]["const"] for i in items]
+
+
+def test_what_was_named_for_nothing_new_rests_until_an_evaluation() -> None:
+    history = a_run()
+    again = says(**next(t for t in history.trials if t.role == "search").values)
+    refusal, llm = propose(history, again, says(RATE=0.77))
+    assert isinstance(refusal, Draft)
+    first, second = (names_in(shape) for _, shape, _ in llm.asked)
+    assert set(second) < set(first)
+    base = view_of(history).incumbent
+    refused = Refusal(9, Move(), "it repeats #2", rests=("RATE", "BATCH"))
+    history.add(Proposal(9, (Move(),), (), (refused,), ()))
+    _, llm = propose(history, says(PATTERN="SL"))
+    assert names_in(llm.asked[0][1]) == ["PATTERN"]
+    draft = Draft(90, 10, Move(), {**base.values, "RATE": 0.5})
+    history.add(Proposal(10, (Move(),), (draft,), (), (90,)))
+    _, llm = propose(history, says(RATE=0.78))
+    assert names_in(llm.asked[0][1]) == ["RATE", "BATCH", "PATTERN"]
+
+
 def test_a_parameter_out_of_focus_is_refused() -> None:
     bad = says(RATE=0.77)
     refusal, _ = propose(a_run(), bad, bad, move=Move(focus=("BATCH",)))

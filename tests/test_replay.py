@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bilevel.model import Call, Proposal, Trial
 from bilevel.replay import replay
-from worlds import RUN, Log, build
+from worlds import RUN, Log, build, says
 
 
 def recorded() -> Log:
@@ -49,10 +49,11 @@ def test_a_missing_call_is_named() -> None:
 
 def test_a_changed_reply_is_named() -> None:
     log = recorded()
-    at = next(i for i, r in enumerate(log) if isinstance(r, Call))
+    at = max(i for i, r in enumerate(log) if isinstance(r, Call))
     call = log[at]
     assert isinstance(call, Call)
-    other = call.reply.text.replace("0.", "0.9")
-    log[at] = replace(call, reply=replace(call.reply, text=other + " "))
-    changed = replay(replace(RUN, evals=8), log).difference
-    assert (changed is not None) == (other != call.reply.text)
+    log[at] = replace(call, reply=replace(call.reply, text=says(RATE=0.4321)))
+    difference = replay(replace(RUN, evals=8), log).difference
+    assert difference is not None
+    assert isinstance(difference.replayed, Proposal)
+    assert difference.replayed.drafts[0].values["RATE"] == 0.4321

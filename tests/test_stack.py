@@ -15,20 +15,13 @@ MOVES = [Move(parents=(0,))]
 DRAFTS = [Draft(i, 4, MOVES[0], SPACE.defaults() | {"BATCH": 2**b}) for i, b in enumerate((9, 10))]
 
 
-class Answers(Mechanism):
-    """Gives fixed answers."""
+def answers(**fixed: object) -> Mechanism:
+    """A mechanism whose hooks give fixed answers; without attributes, which must be JSON."""
 
-    def __init__(self, plan=None, screen=None, accept=None):
-        self.answers = {"plan": plan, "screen": screen, "accept": accept}
+    def hook(name: str):
+        return lambda self, *given: fixed[name]
 
-    def plan(self, view, moves):
-        return self.answers["plan"]
-
-    def screen(self, view, drafts):
-        return self.answers["screen"]
-
-    def accept(self, view, trial, keep):
-        return self.answers["accept"]
+    return type("Answers", (Mechanism,), {name: hook(name) for name in fixed})()
 
 
 def stack(*mechanisms: Mechanism) -> tuple[Stack, list[Record]]:
@@ -49,7 +42,7 @@ def stack(*mechanisms: Mechanism) -> tuple[Stack, list[Record]]:
     ],
 )
 def test_a_plan_that_breaks_a_rule_falls_back_on_record(answer: object, words: str) -> None:
-    layers, log = stack(Answers(plan=answer))
+    layers, log = stack(answers(plan=answer))
     assert layers.plan(VIEW, MOVES) == MOVES
     (fault,) = log
     assert isinstance(fault, Fault)
@@ -66,7 +59,7 @@ def test_a_plan_that_breaks_a_rule_falls_back_on_record(answer: object, words: s
     ],
 )
 def test_a_screening_that_breaks_a_rule_falls_back_on_record(answer: object, words: str) -> None:
-    layers, log = stack(Answers(screen=answer))
+    layers, log = stack(answers(screen=answer))
     assert layers.screen(VIEW, DRAFTS) == DRAFTS
     assert isinstance(log[0], Fault)
     assert words in log[0].message
@@ -74,14 +67,14 @@ def test_a_screening_that_breaks_a_rule_falls_back_on_record(answer: object, wor
 
 def test_screening_may_drop_reorder_and_edit() -> None:
     edited = DRAFTS[1].edit(SPACE.defaults() | {"BATCH": 2048}, "halfway")
-    layers, log = stack(Answers(screen=[edited, DRAFTS[0]]))
+    layers, log = stack(answers(screen=[edited, DRAFTS[0]]))
     assert layers.screen(VIEW, DRAFTS) == [edited, DRAFTS[0]]
     assert edited.edits[0].before == DRAFTS[1].values
     assert isinstance(log[0], Decision)
 
 
 def test_a_failed_trial_is_never_kept_whatever_a_layer_says() -> None:
-    layers, _ = stack(Answers(accept=True))
+    layers, _ = stack(answers(accept=True))
     failed = replace(BASE, id=3, status="crash", score=None)
     assert layers.accept(VIEW, failed, False) is False
 
@@ -107,3 +100,22 @@ def test_a_decision_has_one_generator_of_its_own() -> None:
     assert note != first.plan(replace(VIEW, step=5), MOVES)[0].note
     one, two = note.strip("[]").split(", ")
     assert one != two
+
+
+def test_a_state_that_json_cannot_hold_is_a_fault_and_the_old_one_stays() -> None:
+    class Hoards(Mechanism):
+        def __init__(self):
+            self.seen = 0
+
+        def plan(self, view, moves):
+            self.seen += 1
+            if self.seen == 2:
+                self.bad = {1, 2}
+            return moves
+
+    hoards = Hoards()
+    layers, log = stack(hoards)
+    for _ in range(2):
+        layers.plan(VIEW, MOVES)
+    assert [type(r) for r in log] == [Decision, Fault]
+    assert vars(hoards) == {"seen": 1}

@@ -132,6 +132,6 @@ def build(
         history=History(run.space, list(log)),
         proposer=Proposer(run.brief, run.objective, tape, run.seed),
         evaluator=evaluator or Instant(run.slots),
-        stack=Stack(list(layers), run.seed, log.append),
+        stack=Stack(list(layers), run.seed, log.append, list(log)),
         append=log.append,
     )

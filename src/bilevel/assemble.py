@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 import bilevel
+from bilevel import mechanisms
 from bilevel.errors import ConfigError, ExecutorError, LLMError
 from bilevel.evaluate import JobEvaluator
 from bilevel.executors.local import LocalExecutor
@@ -23,7 +24,7 @@ from bilevel.loop import Loop
 from bilevel.model import Call, Outcome, Phase, Record, Run, Stop, Trial
 from bilevel.proposer import Proposer
 from bilevel.protocols import LLM, Executor, Task
-from bilevel.stack import Stack
+from bilevel.stack import Layer, Stack
 from bilevel.store.sqlite import SqliteStore
 from bilevel.tape import Tape
 from bilevel.tasks.loading import load_task
@@ -45,6 +46,7 @@ class Settings:
     """What the user asks of a run. None takes the task's own value.
 
     evals: evaluations of proposals. wall: seconds after which no further step begins.
+    stack: names of mechanisms, lowest first.
     """
 
     evals: int = 30
@@ -54,6 +56,7 @@ class Settings:
     slots: int = 1
     baselines: int | None = None
     confirms: int | None = None
+    stack: tuple[str, ...] = ()
 
 
 class Workspace:
@@ -112,6 +115,7 @@ def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
         wall=settings.wall,
         llm=settings.llm,
         slots=settings.slots,
+        stack=tuple(f"{name}@{mechanisms.source(name).sha}" for name in settings.stack),
         source=source,
         fingerprint=fingerprint(task),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -194,11 +198,25 @@ def _loop(
         history=History(run.space, records),
         proposer=Proposer(run.brief, run.objective, Tape(run.llm, llm, calls, append), run.seed),
         evaluator=JobEvaluator(task, executor),
-        stack=Stack([], run.seed, append),
+        stack=Stack(layers(run), run.seed, append, records),
         append=append,
         expired=_clock(run, records),
         watch=watcher.phase,
     )
+
+
+def layers(run: Run) -> list[Layer]:
+    """Fresh layers of the run's stack. Raises ConfigError when one has changed, MissingExtra."""
+    made = []
+    for entry in run.stack:
+        name, _, sha = entry.partition("@")
+        source = mechanisms.source(name)
+        if sha != source.sha:
+            raise ConfigError(
+                f"mechanism {name} has changed since {run.id} began; restore it, or start a new run"
+            )
+        made.append(Layer(sha, name, mechanisms.load(name)))
+    return made
 
 
 def _clock(run: Run, records: Sequence[Record]) -> Callable[[], str]:

@@ -22,7 +22,7 @@ class History:
         self.steering = Steering()
         self.incumbent: Trial | None = None
         self.best: Trial | None = None
-        self._by_key: dict[str, Trial] = {}
+        self._by_key: dict[tuple[str, int], Trial] = {}
         for record in records:
             self.add(record)
 
@@ -37,12 +37,14 @@ class History:
 
     def _add_trial(self, trial: Trial) -> None:
         self.trials.append(trial)
-        if trial.role == "search" or trial.id == 0:
-            self._by_key.setdefault(self.space.key(trial.values), trial)
-            if trial.kept:
-                self.incumbent = trial
-            if trial.score is not None and (self.best is None or trial.score > best_score(self)):
-                self.best = trial
+        if trial.role != "search" and trial.id != 0:
+            return
+        seed = seed_index(trial)
+        self._by_key.setdefault((self.space.key(trial.values), seed), trial)
+        if trial.kept:
+            self.incumbent = trial
+        if seed == 0 and trial.score is not None and trial.score > best_score(self):
+            self.best = trial
 
     def search(self) -> tuple[Trial, ...]:
         """The first baseline and all search trials, in order."""
@@ -56,9 +58,9 @@ class History:
         """Number of proposals that were evaluated, failed ones included."""
         return len(self.role("search"))
 
-    def find(self, values: Values) -> Trial | None:
-        """The trial that evaluated exactly these values, if any did."""
-        return self._by_key.get(self.space.key(values))
+    def find(self, values: Values, seed: int = 0) -> Trial | None:
+        """The trial that evaluated exactly these values on the seed of that index, if any did."""
+        return self._by_key.get((self.space.key(values), seed))
 
     def pending(self) -> list[Draft]:
         """Drafts of the last proposal that are queued and have no trial yet, best first."""
@@ -86,6 +88,11 @@ class History:
             count += 1
         return count
 
+    def resting(self) -> frozenset[str]:
+        """Parameters that refusals since the last evaluation named for nothing new."""
+        idle = self.proposals[len(self.proposals) - self.idle_steps() :]
+        return frozenset(n for p in idle for r in p.refusals for n in r.rests)
+
     def noise(self) -> float | None:
         """Standard deviation (n - 1) of the baseline's scores; None before two of them."""
         scores = [t.score for t in self.role("baseline") if t.score is not None]
@@ -108,6 +115,11 @@ class History:
             noise=self.noise(),
             rng=rng,
         )
+
+
+def seed_index(trial: Trial) -> int:
+    """Which measurement of its configuration a search trial is: 0 on the common seed."""
+    return 0 if trial.draft is None else trial.draft.move.seed
 
 
 def best_score(history: History) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bilevel.evaluate import Evaluator, Request, run_all
-from bilevel.history import History
+from bilevel.history import History, seed_index
 from bilevel.mechanism import View
 from bilevel.model import (
     Draft,
@@ -99,16 +99,17 @@ class Loop:
             answer = self.proposer.propose(self.history, view, move, number, turn)
             if isinstance(answer, Refusal):
                 refusals.append(answer)
-            elif any(answer.values == d.values for d in drafts):
+            elif any((answer.values, move.seed) == (d.values, d.move.seed) for d in drafts):
                 refusals.append(Refusal(view.step, move, "it repeats another draft", answer.values))
             else:
                 drafts.append(answer)
         return drafts, refusals
 
     def _evaluate(self, drafts: list[Draft]) -> None:
-        seed = self._job_seed(0)
-        for trial in self._run_all([Request(d.values, seed, "search", d) for d in drafts]):
-            keep = trial.score is not None and trial.score > self._incumbent_score()
+        wanted = [Request(d.values, self._job_seed(d.move.seed), "search", d) for d in drafts]
+        for trial in self._run_all(wanted):
+            better = trial.score is not None and trial.score > self._incumbent_score()
+            keep = better and seed_index(trial) == 0
             view = self._view(len(self.history.proposals) - 1)
             self._log(replace(trial, kept=self.stack.accept(view, trial, keep)))
 

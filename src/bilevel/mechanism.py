@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -112,6 +113,15 @@ class Mechanism:
     def accept(self, view: View, trial: Trial, keep: bool) -> bool:
         """Whether the trial becomes the incumbent. A failed one never does."""
         return keep
+
+    def _state(self) -> str:
+        """The attributes as JSON. Raises TypeError or ValueError for what JSON cannot hold."""
+        return json.dumps(vars(self), allow_nan=False)
+
+    def _restore(self, state: str) -> None:
+        """Take the attributes that `_state` gave."""
+        vars(self).clear()
+        vars(self).update(json.loads(state))
 
 
 def same_drafts(before: Sequence[Draft], after: Sequence[Draft]) -> bool:

@@ -42,10 +42,13 @@ class Objective:
 class Move:
     """What to try next.
 
-    parents: ids of the trials to start from; the first one's values are the base.
-    values: the whole configuration; then no LLM call is made. focus: the only parameters that may
-    change (empty: all that are not frozen). note: advice for the proposer. tag: by which a
-    mechanism finds its own trials again. writer: who fills in the values.
+    parents: ids of the trials to start from; the first one's values are the base, the others are
+    shown beside it. values: the whole configuration; then no LLM call is made. focus: the only
+    parameters that may change (empty: all that are not frozen). note: advice for the proposer.
+    tag: by which a mechanism finds its own trials again. writer: who fills in the values.
+    seed: which measurement this is, 0 on the search's common seed, k on the k-th fresh one; the
+    same values on another seed are no repeat, and not comparable with those on the common seed.
+    since: id of the first trial that the proposer is shown, besides the baseline.
     """
 
     parents: tuple[int, ...] = ()
@@ -54,6 +57,8 @@ class Move:
     note: str = ""
     tag: str = ""
     writer: str = "llm"
+    seed: int = 0
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,17 @@ class Draft:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A proposal that cost no evaluation: the reply stayed bad, or repeats an earlier trial."""
+    """A proposal that cost no evaluation: the reply stayed bad, or repeats an earlier trial.
+
+    rests: parameters that it named for nothing new; they rest until the next evaluation.
+    """
 
     step: int
     move: Move
     reason: str
     values: Values | None = None
     hypothesis: str = ""
+    rests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,10 @@ class MechanismSource:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a layer made of the decision that came to it; before and after are JSON texts."""
+    """What a layer made of the decision that came to it; before and after are JSON texts.
+
+    key: the step, for `accept` the trial. ms: milliseconds. state: the layer's, as JSON, after it.
+    """
 
     step: int
     layer: str
@@ -159,6 +171,7 @@ class Decision:
     before: str
     after: str
     ms: float
+    state: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -245,7 +258,8 @@ class Run:
     run notices a task that changed. evals: evaluations of proposals; baselines and confirmations
     are counted apart. baselines: measurements of the default configuration before the search, at
     least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
-    llm: name of the model. created: ISO 8601, UTC. machine: what it ran on, for the report only.
+    llm: name of the model. stack: mechanisms as NAME@SHA, lowest first. created: ISO 8601, UTC.
+    machine: what it ran on, for the report only.
     """
 
     id: str

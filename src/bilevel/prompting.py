@@ -43,7 +43,7 @@ def messages(
         metric=objective.metric,
         better="lower" if objective.direction == "min" else "higher",
     )
-    lines = "\n".join(history_lines(objective, history))
+    lines = "\n".join(history_lines(objective, history, move.since))
     return [
         Message("system", render("propose_system").strip()),
         Message("user", f"{task}{lines}\n{ask}".strip()),
@@ -76,14 +76,16 @@ def parameter_line(param: Param) -> str:
     return f"{param.name}: {rule}, default {param.show(param.default)}{doc}"
 
 
-def schema(view: View, move: Move) -> dict[str, Any]:
+def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dict[str, Any]:
     """JSON schema of a proposal: open parameters only, each with values of its own type.
 
-    Of a grid only the values other than the present one. Changes come first: a small model that
+    resting: parameters left out, unless nothing else is open. Of a grid only the values other than
+    the present one stay. Changes come first: a small model that
     states its reason first then changes something else.
     """
     base = base_of(view, move).values
-    params = [view.space[name] for name in open_names(view, move)]
+    names = open_names(view, move)
+    params = [view.space[n] for n in names if n not in resting or set(names) <= resting]
     changes = [
         _object(name={"const": p.name}, value=_value_schema(p, base[p.name])) for p in params
     ]
@@ -114,13 +116,15 @@ def _value_schema(param: Param, present: Value) -> dict[str, Any]:
     return {"type": kind, **{k: cast(v) for k, v in bounds.items() if v is not None}}
 
 
-def history_lines(objective: Objective, history: History) -> list[str]:
+def history_lines(objective: Objective, history: History, since: int = 0) -> list[str]:
     """One line a trial and a refusal, oldest first; long histories lose discarded ones in blocks.
+
+    since: id of the first trial to show, besides the baseline.
 
     Whole blocks leave at a time, so that the text before them changes, and a server's prompt
     cache is lost, once in a block and not at every step.
     """
-    entries = _entries(objective, history)
+    entries = _entries(objective, history, since)
     over = len(entries) - HISTORY_LINES
     drop = 0 if over <= 0 else -(-over // HISTORY_BLOCK) * HISTORY_BLOCK
     lines = [line for i, (line, kept) in enumerate(entries) if i >= drop or kept]
@@ -128,12 +132,17 @@ def history_lines(objective: Objective, history: History) -> list[str]:
     return [f"({left_out} older discarded ones left out)", *lines] if left_out else lines
 
 
-def _entries(objective: Objective, history: History) -> list[tuple[str, bool]]:
+def _entries(objective: Objective, history: History, since: int) -> list[tuple[str, bool]]:
     """Each trial and refusal as its line and whether it was kept, in order."""
     by_step: dict[int, list[tuple[str, bool]]] = {}
+    first = min((t.draft.step for t in history.trials[since:] if t.draft is not None), default=0)
     for refusal in history.refusals():
+        if since and refusal.step < first:
+            continue
         by_step.setdefault(refusal.step, []).append((_refusal_line(history, refusal), False))
     for trial in history.search():
+        if 0 < trial.id < since:
+            continue
         step = -1 if trial.draft is None else trial.draft.step
         line = _trial_line(objective, history, trial)
         by_step.setdefault(step, []).append((line, trial.kept))
@@ -201,6 +210,9 @@ def _metric(objective: Objective, trial: Trial) -> str:
 def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
     facts = []
     names = open_names(view, move)
+    for other in (t for t in view.trials if t.id in move.parents[1:]):
+        text = _against_default(view, other.values)
+        facts.append(f"Also good: #{other.id} with {_metric(objective, other)}, {text}.")
     if len(names) < len(view.space):
         facts.append(f"Only these may change: {', '.join(names)}.")
     if view.noise:

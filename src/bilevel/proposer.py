@@ -33,17 +33,18 @@ class Proposer:
         """The move filled in, as draft number `draft`. Raises LLMError when no reply is to be had.
 
         turn: the move's place in its step. A bad reply goes back once with the reason; the second
-        bad one is a refusal.
+        bad one is a refusal. What was named for nothing new is left out of the next request, until
+        an evaluation: a small model would name it for ever.
         """
         if move.values is not None:
             return self._given(history, view, move, draft)
         talk = messages(self.brief, self.objective, history, view, move)
-        shape = schema(view, move)
+        resting = history.resting()
         refusal = None
         for attempt in range(REPAIRS + 1):
             reply = self.tape.complete(
                 talk,
-                shape,
+                schema(view, move, resting),
                 seed=derive(self.seed, "propose", view.step, turn, attempt),
                 max_tokens=MAX_TOKENS,
                 step=view.step,
@@ -54,6 +55,7 @@ class Proposer:
             if isinstance(answer, Draft):
                 return answer
             refusal = answer
+            resting |= set(refusal.rests)
             repair = render("propose_repair", reason=refusal.reason).strip()
             talk = [*talk, Message("assistant", reply.text), Message("user", repair)]
         assert refusal is not None
@@ -61,7 +63,7 @@ class Proposer:
 
     def _given(self, history: History, view: View, move: Move, draft: int) -> Draft | Refusal:
         assert move.values is not None
-        reason = _repeats(history, self.objective, move.values)
+        reason = _repeats(history, self.objective, move.values, move.seed)
         if reason:
             return Refusal(view.step, move, reason, move.values)
         return Draft(draft, view.step, move, view.space.check(move.values))
@@ -81,10 +83,11 @@ class Proposer:
             return Refusal(view.step, move, str(error))
         if not view.space.changed(base, values):
             reason = f"it changes nothing, {_same(view, changes)} already"
-            return Refusal(view.step, move, reason, None, hypothesis)
-        reason = _repeats(history, self.objective, values)
+            return Refusal(view.step, move, reason, None, hypothesis, tuple(changes))
+        reason = _repeats(history, self.objective, values, move.seed)
         if reason:
-            return Refusal(view.step, move, reason, values, hypothesis)
+            named = view.space.changed(base, values)
+            return Refusal(view.step, move, reason, values, hypothesis, named)
         return Draft(draft, view.step, move, values, hypothesis)
 
 
@@ -121,8 +124,8 @@ def _not_finite(constant: str) -> float:
     raise InvalidCandidate(f"a value is {constant}; every number must be finite")
 
 
-def _repeats(history: History, objective: Objective, values: Values) -> str:
-    trial = history.find(values)
+def _repeats(history: History, objective: Objective, values: Values, seed: int) -> str:
+    trial = history.find(values, seed)
     if trial is None:
         return ""
     if trial.score is None:

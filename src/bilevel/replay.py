@@ -11,7 +11,7 @@ from bilevel.history import History
 from bilevel.loop import Loop
 from bilevel.model import Call, Proposal, Record, Run, Trial
 from bilevel.proposer import Proposer
-from bilevel.stack import Stack
+from bilevel.stack import Layer, Stack
 from bilevel.tape import Tape
 
 
@@ -58,8 +58,11 @@ class _Comparison:
         self.matched += 1
 
 
-def replay(run: Run, records: Sequence[Record]) -> Replay:
-    """The run decided again from its calls and outcomes; it need not have ended."""
+def replay(run: Run, records: Sequence[Record], layers: Sequence[Layer] = ()) -> Replay:
+    """The run decided again from its calls and outcomes; it need not have ended.
+
+    layers: fresh ones of the run's stack.
+    """
     decided = _Comparison([r for r in records if isinstance(r, Proposal | Trial)])
     tape = Tape(run.llm, None, [r for r in records if isinstance(r, Call)])
     trials = [r for r in records if isinstance(r, Trial)]
@@ -69,7 +72,7 @@ def replay(run: Run, records: Sequence[Record]) -> Replay:
         history=History(run.space),
         proposer=Proposer(run.brief, run.objective, tape, run.seed),
         evaluator=RecordedEvaluator(trials, run.space, run.objective, run.slots),
-        stack=Stack([], run.seed, decided.append),
+        stack=Stack(layers, run.seed, decided.append),
         append=decided.append,
         expired=lambda: "the record ends here" if decided.complete else "",
     )

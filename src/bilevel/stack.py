@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from bilevel.errors import BilevelError
 from bilevel.mechanism import Mechanism, View, same_drafts
-from bilevel.model import Decision, Draft, Fault, Layering, Move, Trial
+from bilevel.model import Decision, Draft, Fault, Layering, Move, Proposal, Record, Trial
 from bilevel.seeds import generator
 
 Hook = Literal["plan", "screen", "accept"]
 FAULTS_ALLOWED = 3
 T = TypeVar("T")
+Act = Decision | Fault | Layering
+
+
+class WrongAnswer(BilevelError):
+    """A hook returned what its contract does not allow."""
 
 
 @dataclass
@@ -32,18 +38,24 @@ class Layer:
 
 
 class Stack:
-    """The layers above the loop, lowest first. `log` receives what they did."""
+    """The layers above the loop, lowest first.
+
+    log: receives what they did. records: the log so far, from which a resumed run goes on.
+    """
 
     def __init__(
         self,
-        layers: list[Layer],
+        layers: Sequence[Layer],
         seed: int,
-        log: Callable[[Decision | Fault | Layering], object],
+        log: Callable[[Act], object],
+        records: Sequence[Record] = (),
     ) -> None:
         self.layers = list(layers)
         self._seed = seed
-        self._log = log
+        self._append = log
         self._faults: Counter[str] = Counter()
+        self._again: list[Act] = []
+        self._resume(records)
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         """The moves of this step, from the one that the loop would make."""
@@ -58,6 +70,30 @@ class Stack:
         answer = self._fold("accept", view, trial.id, keep, (trial,), _check_keep)
         return answer and trial.score is not None
 
+    def _resume(self, records: Sequence[Record]) -> None:
+        """Restore states and faults up to the last proposal or trial.
+
+        What was logged after it belongs to a decision that was cut short: it is taken again, from
+        the same state, and not logged twice.
+        """
+        ends = [i for i, r in enumerate(records) if isinstance(r, Proposal | Trial)]
+        settled = ends[-1] + 1 if ends else 0
+        self._again = [_timeless(r) for r in records[settled:] if isinstance(r, Act)]
+        layers = {layer.sha: layer for layer in self.layers}
+        for record in records[:settled]:
+            if isinstance(record, Decision):
+                layers[record.layer].mechanism._restore(record.state)
+            elif isinstance(record, Fault):
+                self._faults[record.layer] += 1
+            elif isinstance(record, Layering) and record.action == "remove":
+                self.layers.remove(layers[record.sha])
+
+    def _log(self, record: Act) -> None:
+        if _timeless(record) in self._again:
+            self._again.remove(_timeless(record))
+        else:
+            self._append(record)
+
     def _fold(
         self,
         hook: Hook,
@@ -65,69 +101,76 @@ class Stack:
         key: int,
         value: T,
         before: tuple[Any, ...],
-        check: Callable[[View, Any, Any], str],
+        check: Callable[[View, Any, Any], None],
     ) -> T:
         for layer in list(self.layers):
             rng = generator(self._seed, layer.sha, hook, key)
             given = list(value) if isinstance(value, list) else value
-            start = time.perf_counter()
+            mechanism, start = layer.mechanism, time.perf_counter()
+            held = "{}"
             try:
-                answer = getattr(layer.mechanism, hook)(replace(view, rng=rng), *before, given)
-                wrong = check(view, value, answer)
+                held = mechanism._state()
+                answer = getattr(mechanism, hook)(replace(view, rng=rng), *before, given)
+                check(view, value, answer)
+                state = mechanism._state()
             except Exception as error:  # noqa: BLE001 - the wall: no layer may stop the run
-                self._fault(layer, hook, view.step, type(error).__name__, str(error))
+                mechanism._restore(held)
+                self._fault(layer, hook, view.step, error)
                 continue
-            if wrong:
-                self._fault(layer, hook, view.step, "wrong answer", wrong)
-                continue
-            ms = 1000 * (time.perf_counter() - start)
-            self._log(Decision(view.step, layer.sha, hook, key, _text(value), _text(answer), ms))
+            # Through JSON after every call, so that a resumed run cannot differ.
+            mechanism._restore(state)
+            texts, ms = (_text(value), _text(answer)), 1000 * (time.perf_counter() - start)
+            self._log(Decision(view.step, layer.sha, hook, key, *texts, ms, state))
             value = answer
         return value
 
-    def _fault(self, layer: Layer, hook: Hook, step: int, kind: str, message: str) -> None:
-        self._log(Fault(step, layer.sha, hook, kind, message[:2000]))
+    def _fault(self, layer: Layer, hook: Hook, step: int, error: Exception) -> None:
+        kind = "wrong answer" if isinstance(error, WrongAnswer) else type(error).__name__
+        self._log(Fault(step, layer.sha, hook, kind, str(error)[:2000]))
         self._faults[layer.sha] += 1
         if self._faults[layer.sha] == FAULTS_ALLOWED:
             self.layers.remove(layer)
             self._log(Layering(step, layer.sha, "remove", f"{FAULTS_ALLOWED} faults"))
 
 
-def _check_moves(view: View, before: list[Move], after: Any) -> str:
+def _timeless(record: Act) -> Act:
+    return replace(record, ms=0.0) if isinstance(record, Decision) else record
+
+
+def _check_moves(view: View, before: list[Move], after: Any) -> None:
     if not isinstance(after, list) or not all(isinstance(m, Move) for m in after):
-        return "plan must return a list of Move"
+        raise WrongAnswer("plan must return a list of Move")
+    known = {t.id for t in view.trials}
     for move in after:
-        known = {t.id for t in view.trials}
         if not set(move.parents) <= known:
-            return f"a move's parents must be ids of trials; {move.parents} are not all"
+            raise WrongAnswer(f"a move's parents must be ids of trials; {move.parents} are not all")
         closed = [n for n in move.focus if n not in view.open()]
         if closed:
-            return f"{closed[0]} is frozen or unknown; focus on open parameters"
+            raise WrongAnswer(f"{closed[0]} is frozen or unknown; focus on open parameters")
         if move.values is not None:
             _check_values(view, move.values)
-    return ""
 
 
-def _check_drafts(view: View, before: list[Draft], after: Any) -> str:
+def _check_drafts(view: View, before: list[Draft], after: Any) -> None:
     if not isinstance(after, list) or not all(isinstance(d, Draft) for d in after):
-        return "screen must return a list of Draft"
+        raise WrongAnswer("screen must return a list of Draft")
     if not same_drafts(before, after):
-        return "screen may drop, reorder or edit drafts; it may not invent or repeat one"
+        raise WrongAnswer("screen may drop, reorder or edit drafts; it may not invent or repeat")
     for draft in after:
         _check_values(view, draft.values)
-    return ""
 
 
-def _check_keep(view: View, before: bool, after: Any) -> str:
-    return "" if isinstance(after, bool) else f"accept must return a bool, not {after!r}"
+def _check_keep(view: View, before: bool, after: Any) -> None:
+    if not isinstance(after, bool):
+        raise WrongAnswer(f"accept must return a bool, not {after!r}")
 
 
 def _check_values(view: View, values: Any) -> None:
-    """Raises InvalidCandidate when values leave the space or change what is frozen."""
+    """Raises InvalidCandidate or WrongAnswer: values leave the space, or change what is frozen."""
     view.space.check(values)
     for name in view.frozen:
         if values[name] != view.incumbent.values[name]:
-            raise ValueError(f"{name} is frozen at {view.incumbent.values[name]!r}; leave it")
+            raise WrongAnswer(f"{name} is frozen at {view.incumbent.values[name]!r}; leave it")
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,69 @@
+"""Search mechanisms by name: one file each here, and those that other packages add.
+
+A package adds one by an entry point of the group `bilevel.mechanisms`, its name the mechanism's,
+its value `module:Class`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import inspect
+from importlib import import_module, metadata
+from pathlib import Path
+
+from bilevel.errors import ConfigError, MissingExtra
+from bilevel.mechanism import Mechanism
+from bilevel.model import MechanismSource
+
+__all__ = ["load", "names", "source"]
+
+HERE = Path(__file__).parent
+GROUP = "bilevel.mechanisms"
+
+
+def names() -> tuple[str, ...]:
+    """All mechanisms that `load` knows, those of other packages last."""
+    own = sorted(p.stem for p in HERE.glob("[!_]*.py"))
+    return (*own, *sorted(e.name for e in metadata.entry_points(group=GROUP)))
+
+
+def load(name: str) -> Mechanism:
+    """A fresh mechanism. Raises ConfigError for an unknown name, MissingExtra for its library."""
+    for point in metadata.entry_points(group=GROUP, name=name):
+        made: Mechanism = point.load()()
+        return made
+    _path(name)
+    try:
+        module = import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"mechanism {name} needs {error.name}, which is not installed; "
+            "get it: pip install 'bilevel[search]'"
+        ) from error
+    (kind,) = [
+        k
+        for k in vars(module).values()
+        if inspect.isclass(k) and issubclass(k, Mechanism) and k.__module__ == module.__name__
+    ]
+    return kind()
+
+
+def source(name: str) -> MechanismSource:
+    """A mechanism's text and identity, without importing it where it is one of these files."""
+    points = list(metadata.entry_points(group=GROUP, name=name))
+    if points:
+        text = inspect.getsource(inspect.getmodule(points[0].load()) or points[0].load())
+    else:
+        text = _path(name).read_text(encoding="utf-8")
+    summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return MechanismSource(hashlib.sha256(text.encode()).hexdigest(), name, text, summary)
+
+
+def _path(name: str) -> Path:
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names())}"
+        raise ConfigError(f"there is no mechanism {name!r}; {hint}")
+    return HERE / f"{name}.py"

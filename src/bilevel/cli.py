@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from bilevel import __version__
+from bilevel.cli_mechanisms import mechanisms
 from bilevel.cli_models import models
 from bilevel.errors import BilevelError, ConfigError
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(mechanisms, name="mechanisms")
 app.add_typer(models, name="models")
 console = Console()
 
@@ -108,6 +110,9 @@ def run(
     confirms: Annotated[
         int | None, typer.Option(help="Fresh measurements of the winner at the end.")
     ] = None,
+    stack: Annotated[
+        str, typer.Option(help="Search mechanisms over the loop, lowest first, as tabu,ucb1.")
+    ] = "",
     home: Home = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +120,8 @@ def run(
     from bilevel.assemble import Settings
 
     seconds = None if wall is None else _seconds(wall)
-    settings = Settings(evals, seed, llm, seconds, slots, baselines, confirms)
+    names = tuple(name.strip() for name in stack.split(",") if name.strip())
+    settings = Settings(evals, seed, llm, seconds, slots, baselines, confirms, names)
     _start(task, settings, home, as_json)
 
 
@@ -199,10 +205,11 @@ def best(
 @app.command()
 def replay(name: LogId = None, home: Home = HERE) -> None:
     """Decide a recorded run again, without LLM and without jobs; the first difference, if any."""
+    from bilevel.assemble import layers
     from bilevel.replay import replay as decide_again
 
     found, records = _log(name, home)
-    result = decide_again(found, records)
+    result = decide_again(found, records, layers(found))
     if result.difference is None:
         console.print(
             f"{found.id}: all {result.decisions} proposals and trials came out as recorded"

@@ -17,7 +17,7 @@ from bilevel.errors import ConfigError, MissingExtra
 from bilevel.mechanism import Mechanism
 from bilevel.model import MechanismSource
 
-__all__ = ["load", "names", "source"]
+__all__ = ["code_lines", "load", "names", "source"]
 
 HERE = Path(__file__).parent
 GROUP = "bilevel.mechanisms"
@@ -59,6 +59,18 @@ def source(name: str) -> MechanismSource:
         text = _path(name).read_text(encoding="utf-8")
     summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     return MechanismSource(hashlib.sha256(text.encode()).hexdigest(), name, text, summary)
+
+
+def code_lines(text: str) -> int:
+    """Lines of a source that are neither blank, nor comment, nor docstring."""
+    docs: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            docs.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(n not in docs and line.strip()[:1] not in ("", "#") for n, line in lines)
 
 
 def _path(name: str) -> Path:

@@ -108,6 +108,7 @@ goal = {_text(goal)}
 {note}
 metric = {_text(metric)}
 direction = "{guessed.direction}"  # or "{"min" if guessed.direction == "max" else "max"}"
+# shown = ["num_steps"]  # other metrics it prints that proposers should see
 """
 
 

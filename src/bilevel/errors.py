@@ -10,10 +10,12 @@ BilevelError
 │   └── TapeMiss          a replay asks for a completion that was never recorded
 ├── WeightsError          model weights are absent, incomplete, or not the bytes they should be
 ├── ExecutorError         the machinery that runs jobs failed (not the job)
-└── StoreError
-    ├── RunNotFound       no run of that name
-    ├── RunBusy           another process is writing this run
-    └── SchemaTooNew      the store was written by a later version
+├── StoreError
+│   ├── RunNotFound       no run of that name
+│   ├── RunBusy           another process is writing this run
+│   └── SchemaTooNew      the store was written by a later version
+├── WrongAnswer           a mechanism returned what its contract does not allow (stack.py)
+└── SandboxRefused, MechanismError   of the sandbox, drawn in sandbox/errors.py
 """
 
 

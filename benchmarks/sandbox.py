@@ -1,0 +1,105 @@
+"""What the wall costs: start of a worker, a call, and three layers at 100 and 10,000 trials.
+
+    python benchmarks/sandbox.py
+
+Prints medians in milliseconds and, in brackets, the goals.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from bilevel.mechanism import View
+from bilevel.model import Draft, Move, Param, Space, Trial
+from bilevel.sandbox.host import Limits, Worker
+from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.stack import Layer, Stack
+
+SPACE = Space(
+    (
+        Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True),
+        Param("BATCH", "int", 4096, low=256, high=65536, log=True, step=2),
+        *(Param(f"P{i}", "float", 0.5, low=0.0, high=1.0) for i in range(12)),
+    )
+)
+SOURCE = """
+from bilevel.mechanism import Mechanism
+class Notes(Mechanism):
+    def __init__(self):
+        self.n = 0
+    def plan(self, view, moves):
+        self.n += 1
+        return moves
+    def screen(self, view, drafts):
+        return drafts
+    def accept(self, view, trial, keep):
+        return keep
+"""
+
+
+def milliseconds(work: Callable[[], object], repeats: int) -> float:
+    """Median time of a call."""
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        taken.append(1000 * (time.perf_counter() - start))
+    return statistics.median(taken)
+
+
+def history(count: int) -> tuple[Trial, ...]:
+    """As many trials as that, each with a draft."""
+    values = SPACE.defaults()
+    draft = Draft(0, 0, Move((0,), focus=("RATE",), tag="RATE"), values, "Smaller may help.")
+    metrics = {"loss": 1.5, "steps": 100.0}
+    first = Trial(0, draft, values, "ok", -1.5, metrics, 3.0, 0, False)
+    return tuple(replace(first, id=i, draft=replace(draft, id=i, step=i)) for i in range(count))
+
+
+def start(limits: Limits) -> None:
+    worker = Worker(limits, ())
+    worker.wait_ready()
+    worker.kill()
+
+
+def evaluation(stack: Stack, trials: list[Trial]) -> None:
+    """The calls of one step: plan, screen, accept, with one more trial than before."""
+    values = SPACE.defaults()
+    seen = tuple(trials)
+    view = View(SPACE, seen, seen[0], seen[0], step=len(seen))
+    moves = stack.plan(view, [Move((0,))])
+    draft = Draft(len(seen), len(seen), moves[0], values)
+    stack.screen(view, [draft])
+    trial = replace(seen[-1], id=len(seen), draft=draft)
+    stack.accept(view, trial, False)
+    trials.append(trial)
+
+
+def layers(sandbox: Sandbox, count: int) -> float:
+    """Median time that three sandboxed layers add to an evaluation after so many trials."""
+    made = [Layer(str(i), "notes", sandbox.load(SOURCE)) for i in range(3)]
+    stack, trials = Stack(made, 0, lambda record: None), list(history(count))
+    evaluation(stack, trials)  # the one that sends the history
+    assert len(stack.layers) == 3
+    return milliseconds(lambda: evaluation(stack, trials), 100)
+
+
+def main() -> None:
+    limits = Limits()
+    with Sandbox(limits) as sandbox:
+        print(f"level            {sandbox.level()}")
+        print(f"start            {milliseconds(lambda: start(limits), 15):.1f} ms [100]")
+        first = history(1)
+        view, mechanism = View(SPACE, first, first[0], first[0], 0), sandbox.load(SOURCE)
+        call = milliseconds(lambda: mechanism.plan(view, [Move((0,))]), 500)
+        print(f"call             {call:.2f} ms [1]")
+        few, many = layers(sandbox, 100), layers(sandbox, 10_000)
+        print(f"3 layers,   100  {few:.2f} ms an evaluation [15]")
+        print(f"3 layers, 10000  {many:.2f} ms an evaluation, ratio {many / few:.2f} [1.5]")
+
+
+if __name__ == "__main__":
+    main()

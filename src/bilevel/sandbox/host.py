@@ -1,0 +1,219 @@
+"""The host's end of one worker: start, exchange of one frame against a deadline, kill."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from bilevel.sandbox import framing, limits, policy, wire
+from bilevel.sandbox.errors import MechanismTimeout, SandboxRefused, WorkerDied, WrongFrame
+
+PACKAGE = Path(__file__).parent.parent
+OWN_FILES = {
+    "bilevel.errors": PACKAGE / "errors.py",
+    "bilevel.space": PACKAGE / "space.py",
+    "bilevel.model": PACKAGE / "model.py",
+    "bilevel.mechanism": PACKAGE / "mechanism.py",
+    "bilevel.sandbox.limits": PACKAGE / "sandbox" / "limits.py",
+    "bilevel.sandbox.wire": PACKAGE / "sandbox" / "wire.py",
+}
+# A set of texts must be walked in the same order in every worker, hence the fixed hash seed.
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JOBLIB_MULTIPROCESSING": "0",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may use. Seconds are wall-clock, but for `cpu`, over its whole life.
+
+    start: from its start to the end of the lock-down, imports included. call: for one hook, and
+    for loading the source. memory: bytes of address space.
+    """
+
+    start: float = 60.0
+    call: float = 10.0
+    cpu: int = 3600
+    memory: int = 2**30
+
+
+class Worker:
+    """One locked process. Made at once, ready after `wait_ready`; good for one source."""
+
+    def __init__(self, limits: Limits, modules: tuple[str, ...]) -> None:
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.start
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open until `kill`
+        fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
+        theirs_in, self._write = os.pipe()
+        self._read, theirs_out = os.pipe()
+        try:
+            self._process = self._spawn(theirs_in, theirs_out)
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        self._number = 0
+        os.set_blocking(self._write, False)
+        os.set_blocking(self._read, False)
+        self.level: policy.Level | None = None
+        self.report: Mapping[str, Any] = {}
+        # Small enough for the pipe's buffer, so this returns before the worker reads it.
+        start = framing.frame(json.dumps(self._start(modules)).encode())
+        try:
+            self._send(start, self._deadline)
+        except (WorkerDied, MechanismTimeout) as error:
+            output = self.output()
+            self.kill()
+            raise SandboxRefused(f"a worker did not start: {error}; it said: {output}") from error
+
+    def _spawn(self, requests: int, replies: int) -> subprocess.Popen[bytes]:
+        path = str(Path(__file__).with_name("worker.py"))
+        return subprocess.Popen(
+            [sys.executable, "-P", "-s", "-S", "-B", path, str(requests), str(replies)],
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=(requests, replies),
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def _start(self, modules: tuple[str, ...]) -> dict[str, Any]:
+        paths = sysconfig.get_paths()
+        return {
+            "files": {name: str(path) for name, path in OWN_FILES.items()},
+            "memory": self._limits.memory,
+            "cpu": self._limits.cpu,
+            "modules": [*policy.PRELOAD, *modules],
+            "paths": [paths["purelib"], paths["platlib"]],
+            "parent": os.getpid(),
+        }
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self) -> policy.Level:
+        """How well it locked itself, by its attempts.
+
+        Raises SandboxRefused when it could not start, with the end of what it printed.
+        """
+        if self.level is None:
+            try:
+                report = self._receive(self._deadline)
+                self.level = policy.level(report["attempts"], limits.ATTEMPTS, report["landlock"])
+            except (WorkerDied, MechanismTimeout, WrongFrame, KeyError, TypeError) as error:
+                output = self.output()
+                self.kill()
+                raise SandboxRefused(
+                    f"a worker did not start: {error}; it said: {output}"
+                ) from error
+            self.report = report
+        return self.level
+
+    def ask(self, message: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """The reply to one request. deadline: of time.monotonic(), for all of it.
+
+        Raises WorkerDied, MechanismTimeout or WrongFrame; then the worker is of no more use.
+        """
+        self._number += 1
+        body = json.dumps({**message, "id": self._number}, default=wire.unfold).encode()
+        if select.select([self._read], [], [], 0)[0]:
+            self._refuse_unasked()
+        self._send(framing.frame(body), deadline)
+        reply = self._receive(deadline)
+        if reply.get("id") != self._number:
+            raise WrongFrame("a reply does not carry its request's number")
+        return reply
+
+    def output(self) -> str:
+        """The last 2000 bytes of what it printed."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
+
+    def usable(self) -> bool:
+        """Whether it is there and locked; if not, it has been killed."""
+        poll = select.poll()
+        poll.register(self._read, 0)
+        try:
+            self.wait_ready()
+        except SandboxRefused:
+            return False  # a fresh worker takes its place, and raises if it fails alike
+        if poll.poll(0):  # it hung up
+            self.kill()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it and close the pipes. May be called twice."""
+        if self._write < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._write)
+        os.close(self._read)
+        self._log.close()
+        self._write = self._read = -1
+
+    def _refuse_unasked(self) -> None:
+        if os.read(self._read, 1):
+            raise WrongFrame("the worker wrote without having been asked")
+        raise WorkerDied("the worker ended between two calls")
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        left = memoryview(data)
+        while left:
+            self._wait(self._write, select.POLLOUT, deadline)
+            try:
+                left = left[os.write(self._write, left[: 2**16]) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError as error:
+                raise WorkerDied("the worker ended") from error
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        size = framing.length(self._exactly(framing.HEADER.size, deadline))
+        body = self._exactly(size, deadline)
+        if select.select([self._read], [], [], 0)[0]:
+            self._refuse_unasked()
+        return framing.parse(body)
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self._wait(self._read, select.POLLIN, deadline)
+            try:
+                part = os.read(self._read, min(count - len(data), 2**16))
+            except BlockingIOError:
+                continue
+            if not part:
+                raise WorkerDied("the worker ended without an answer")
+            data += part
+        return bytes(data)
+
+    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(descriptor, event)
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(1000 * left):
+            raise MechanismTimeout("no answer in time")

@@ -43,6 +43,11 @@ class View:
         """Trials whose move carried this tag, in order."""
         return [t for t in self.trials if t.draft is not None and t.draft.move.tag == tag]
 
+    def base(self, move: Move) -> Trial:
+        """The trial whose values a move starts from: its first parent, else the incumbent."""
+        parents = {t.id: t for t in self.trials}
+        return parents[move.parents[0]] if move.parents else self.incumbent
+
     def open(self) -> tuple[str, ...]:
         """Names of the parameters that may change."""
         return tuple(n for n in self.space.names if n not in self.frozen)

@@ -26,7 +26,7 @@ def messages(
     brief: str, objective: Objective, history: History, view: View, move: Move
 ) -> list[Message]:
     """System and user message for one proposal."""
-    base = base_of(view, move)
+    base = view.base(move)
     task = render(
         "propose_task",
         brief=brief.strip(),
@@ -48,12 +48,6 @@ def messages(
         Message("system", render("propose_system").strip()),
         Message("user", f"{task}{lines}\n{ask}".strip()),
     ]
-
-
-def base_of(view: View, move: Move) -> Trial:
-    """The trial whose values a move starts from: its first parent, else the incumbent."""
-    parents = {t.id: t for t in view.trials}
-    return parents[move.parents[0]] if move.parents else view.incumbent
 
 
 def open_names(view: View, move: Move) -> tuple[str, ...]:
@@ -83,7 +77,7 @@ def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dic
     the present one stay. Changes come first: a small model that
     states its reason first then changes something else.
     """
-    base = base_of(view, move).values
+    base = view.base(move).values
     names = open_names(view, move)
     params = [view.space[n] for n in names if n not in resting or set(names) <= resting]
     changes = [

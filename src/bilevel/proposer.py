@@ -9,7 +9,7 @@ from bilevel.errors import InvalidCandidate
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Draft, Message, Move, Objective, Refusal, Value, Values
-from bilevel.prompting import base_of, messages, open_names, schema
+from bilevel.prompting import messages, open_names, schema
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.tape import Tape
@@ -71,7 +71,7 @@ class Proposer:
     def _judge(
         self, text: str, history: History, view: View, move: Move, draft: int
     ) -> Draft | Refusal:
-        base = base_of(view, move).values
+        base = view.base(move).values
         try:
             hypothesis, changes = parse(text)
             for name in changes:

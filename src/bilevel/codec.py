@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -57,7 +59,11 @@ def load(kind: type[T], text: str) -> T:
 
 
 def dump_log(run: Run, records: Iterable[Record]) -> str:
-    """A run with its whole log as one JSON text, for a file that others can read and replay."""
+    """A run with its whole log as one JSON text, for a file that others can read and replay.
+
+    Of where the task was read from, which only means something on this machine, the name stays.
+    """
+    run = replace(run, source=PurePath(run.source).name)
     listed = [{"type": type(r).__name__, "record": json.loads(dump(r))} for r in records]
     return json.dumps({"run": json.loads(dump(run)), "records": listed}, indent=1)
 

@@ -9,7 +9,7 @@ test: check
 	.venv/bin/pytest
 
 check:
-	@tools/setup local gpt plots dev
+	@tools/setup local gpt plots search dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy

@@ -1,6 +1,7 @@
 """Parameters: what they accept, how they snap, and what they say when they refuse."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from bilevel.errors import InvalidCandidate
 from bilevel.mechanism import View
-from bilevel.model import Trial
+from bilevel.model import Draft, Move, Trial
 from bilevel.space import Param, Space
 
 RATE = Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True)
@@ -81,6 +82,32 @@ def test_neighbours_are_one_step_away() -> None:
     assert [n["BATCH"] for n in VIEW.neighbours({**values, "BATCH": 256}, "BATCH")] == [512]
     low, high = (n["RATE"] for n in VIEW.neighbours(values, "RATE"))
     assert low < values["RATE"] < high
+
+
+def test_a_range_of_one_value_is_no_range() -> None:
+    one = Space((Param("ONE", "float", 1.0, low=1.0, high=1.0), BATCH))
+    base = Trial(0, None, one.defaults(), "ok", 1.0, {}, 1.0, 0, True)
+    view = View(one, (base,), base, base, 0)
+    assert view.unit("ONE", 1.0) == 0
+    assert view.ranged() == ("BATCH",)
+
+
+def test_a_move_starts_from_its_parent_but_for_what_is_frozen() -> None:
+    other = replace(BASE, id=1, values={**BASE.values, "RATE": 0.9, "BATCH": 512}, score=2.0)
+    draft = Draft(0, 0, Move(parents=(1,)), {**other.values, "HEADS": 8})
+    child = Trial(2, draft, draft.values, "ok", 2.5, {}, 1.0, 0, False)
+    view = replace(VIEW, trials=(BASE, other, child), frozen=("RATE",))
+    assert view.base(Move(parents=(1,))).values == {**other.values, "RATE": 0.1}
+    assert view.base(Move()).id == 0
+    assert view.gain(child) == 0.5
+    assert view.gain(BASE) is None
+    assert view.tried(other.values)
+    assert not view.tried({**other.values, "HEADS": 11})
+
+
+def test_a_whole_float_is_the_same_configuration() -> None:
+    zero = Space((Param("DECAY", "float", 0, low=0.0, high=1.0),))
+    assert zero.key(zero.defaults()) == zero.key(zero.check({"DECAY": 0.0}))
 
 
 def test_distance_is_zero_to_itself_and_one_between_corners() -> None:

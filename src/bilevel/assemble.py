@@ -21,7 +21,7 @@ from bilevel.evaluate import JobEvaluator
 from bilevel.executors.local import LocalExecutor
 from bilevel.history import History
 from bilevel.loop import Loop
-from bilevel.model import Call, Outcome, Phase, Record, Run, Stop, Trial
+from bilevel.model import Call, Decision, Outcome, Phase, Record, Run, Stop, Trial
 from bilevel.proposer import Proposer
 from bilevel.protocols import LLM, Executor, Task
 from bilevel.stack import Layer, Stack
@@ -116,6 +116,7 @@ def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
         llm=settings.llm,
         slots=settings.slots,
         stack=tuple(f"{name}@{mechanisms.source(name).sha}" for name in settings.stack),
+        states=remembered(workspace, task.name, settings.stack),
         source=source,
         fingerprint=fingerprint(task),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -215,8 +216,22 @@ def layers(run: Run) -> list[Layer]:
             raise ConfigError(
                 f"mechanism {name} has changed since {run.id} began; restore it, or start a new run"
             )
-        made.append(Layer(sha, name, mechanisms.load(name)))
+        layer = Layer(sha, name, mechanisms.load(name))
+        if sha in run.states:
+            layer.mechanism._restore(run.states[sha])
+        made.append(layer)
     return made
+
+
+def remembered(workspace: Workspace, task: str, stack: Sequence[str]) -> dict[str, str]:
+    """By sha, the last state in this task's earlier runs of each mechanism that remembers."""
+    wanted = {mechanisms.source(n).sha for n in stack if mechanisms.load(n).remembers}
+    states: dict[str, str] = {}
+    for run in workspace.store.runs() if wanted else []:
+        if run.task == task:
+            decisions = [d for _, d in workspace.store.read(run.id, Decision)]
+            states |= {d.layer: d.state for d in decisions if d.layer in wanted}
+    return states
 
 
 def _clock(run: Run, records: Sequence[Record]) -> Callable[[], str]:

@@ -6,7 +6,8 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from bilevel.model import Draft, Move, Space, Trial, Value, Values
 
@@ -44,13 +45,34 @@ class View:
         return [t for t in self.trials if t.draft is not None and t.draft.move.tag == tag]
 
     def base(self, move: Move) -> Trial:
-        """The trial whose values a move starts from: its first parent, else the incumbent."""
+        """The trial that a move starts from: its first parent, else the incumbent.
+
+        What is frozen has the incumbent's values, whatever the parent had.
+        """
         parents = {t.id: t for t in self.trials}
-        return parents[move.parents[0]] if move.parents else self.incumbent
+        trial = parents[move.parents[0]] if move.parents else self.incumbent
+        frozen = {name: self.incumbent.values[name] for name in self.frozen}
+        return replace(trial, values={**trial.values, **frozen})
 
     def open(self) -> tuple[str, ...]:
         """Names of the parameters that may change."""
         return tuple(n for n in self.space.names if n not in self.frozen)
+
+    def ranged(self) -> tuple[str, ...]:
+        """Names of the open parameters that have more than one place between their bounds."""
+        return tuple(n for n in self.open() if self.from_unit(n, 0.0) != self.from_unit(n, 1.0))
+
+    def tried(self, values: Values) -> bool:
+        """Whether some trial evaluated exactly these values."""
+        key = self.space.key(values)
+        return any(self.space.key(t.values) == key for t in self.trials)
+
+    def gain(self, trial: Trial) -> float | None:
+        """A trial's score minus that of the trial it started from; None if either failed."""
+        if trial.draft is None:
+            return None
+        start = self.base(trial.draft.move).score
+        return None if trial.score is None or start is None else trial.score - start
 
     def unit(self, name: str, value: Value) -> float:
         """Where a value lies between its parameter's bounds, in [0, 1], on the log scale if any.
@@ -60,8 +82,9 @@ class View:
         param = self.space[name]
         if param.kind == "choice":
             return param.choices.index(value) / max(1, len(param.choices) - 1)
-        if isinstance(value, str) or param.low is None or param.high is None:
+        if isinstance(value, str) or param.low is None or param.high in (None, param.low):
             return 0.0
+        assert param.high is not None
         if param.log:
             return math.log(value / param.low) / math.log(param.high / param.low)
         return (value - param.low) / (param.high - param.low)
@@ -105,7 +128,10 @@ class Mechanism:
 
     Each hook gets the decision made below it and returns its own. Hooks are pure: no I/O, no
     clock, randomness from `view.rng` only. State is the attributes of `self`, JSON values only.
+    A mechanism that `remembers` starts with the state it had at the end of the task's last run.
     """
+
+    remembers: ClassVar[bool] = False
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         """What to try next."""

@@ -258,8 +258,9 @@ class Run:
     run notices a task that changed. evals: evaluations of proposals; baselines and confirmations
     are counted apart. baselines: measurements of the default configuration before the search, at
     least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
-    llm: name of the model. stack: mechanisms as NAME@SHA, lowest first. created: ISO 8601, UTC.
-    machine: what it ran on, for the report only.
+    llm: name of the model. stack: mechanisms as NAME@SHA, lowest first; states: with what JSON
+    state those begin that remember earlier runs, by sha. created: ISO 8601, UTC. machine: what it
+    ran on, for the report only.
     """
 
     id: str
@@ -275,6 +276,7 @@ class Run:
     llm: str = ""
     slots: int = 1
     stack: tuple[str, ...] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     fingerprint: str = ""
     created: str = ""

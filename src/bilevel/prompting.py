@@ -129,9 +129,10 @@ def history_lines(objective: Objective, history: History, since: int = 0) -> lis
 def _entries(objective: Objective, history: History, since: int) -> list[tuple[str, bool]]:
     """Each trial and refusal as its line and whether it was kept, in order."""
     by_step: dict[int, list[tuple[str, bool]]] = {}
-    first = min((t.draft.step for t in history.trials[since:] if t.draft is not None), default=0)
+    before = [t.draft.step for t in history.trials[:since] if t.draft is not None]
+    first = max(before, default=-1) + 1
     for refusal in history.refusals():
-        if since and refusal.step < first:
+        if refusal.step < first:
             continue
         by_step.setdefault(refusal.step, []).append((_refusal_line(history, refusal), False))
     for trial in history.search():

@@ -171,7 +171,9 @@ class Space:
 
     def key(self, values: Values) -> str:
         """The identity of a configuration: equal exactly for equal values."""
-        return json.dumps([values[n] for n in self.names])
+        # As floats, for 0 and 0.0 are one value of a float.
+        numbers = {p.name for p in self.params if p.kind == "float"}
+        return json.dumps([float(values[n]) if n in numbers else values[n] for n in self.names])
 
     def changed(self, before: Values, after: Values) -> tuple[str, ...]:
         """Names whose values differ, in the space's order."""

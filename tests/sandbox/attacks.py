@@ -35,7 +35,7 @@ SECRET = "sk-canary-3f9a"
 SPACE = Space((Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True),))
 FIRST = Trial(0, None, {"RATE": 0.1}, "ok", -1.0, {"loss": 1.0}, 1.0, 0, True, role="baseline")
 VIEW = View(SPACE, (FIRST,), FIRST, FIRST, step=0, left=5)
-QUICK = Limits(call=1.0, memory=2**29)
+QUICK = Limits(call=3.0, memory=2**29)
 
 # What the attacks import once they have reached importlib; it is there, so that the operating
 # system is what stops them.

@@ -178,7 +178,7 @@ def test_task_files_open_the_search_and_lock_the_size() -> None:
     job = small.job(small.space.defaults(), seed=7)
     assert Source(job.files["train.py"])["SEED"].value == 7
     grid = small.space["TOTAL_BATCH_SIZE"].grid()
-    assert grid == tuple(2**k for k in range(8, 17))
+    assert grid == tuple(2**k for k in range(10, 17))
 
 
 def test_full_size_has_the_constants_of_the_script(train: Any) -> None:

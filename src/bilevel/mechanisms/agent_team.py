@@ -28,14 +28,20 @@ class AgentTeam(Mechanism):
         """One move a role, or one repair of a candidate that failed."""
         last = view.trials[-1]
         asked = last.draft is not None and view.step == last.draft.step + 1
-        if last.score is None and asked and last in view.by_tag("role"):
-            return [Move((last.id,), note=self.REPAIR.format(last.id, last.status), tag="repair")]
+        if last.score is None and asked and last in view.by_tag("agent_team:role"):
+            return [
+                Move(
+                    (last.id,),
+                    note=self.REPAIR.format(last.id, last.status),
+                    tag="agent_team:repair",
+                )
+            ]
         base = (view.incumbent.id,)
-        return [Move(base, note=role, tag="role") for role in self.ROLES]
+        return [Move(base, note=role, tag="agent_team:role") for role in self.ROLES]
 
     def screen(self, view: View, drafts: list[Draft]) -> list[Draft]:
         """The first role's draft with the changes of all; unmerged when that was evaluated."""
-        team = [d for d in drafts if d.move.tag == "role"]
+        team = [d for d in drafts if d.move.tag == "agent_team:role"]
         if len(team) < 2:
             return drafts
         base, merged = view.incumbent.values, dict(view.incumbent.values)

@@ -30,21 +30,21 @@ class Centaur(CmaEs):
         """CMA-ES's configurations; at every third step the first is left to the LLM."""
         planned = super().plan(view, moves)
         numbers, _ = self.names(view)
-        suggestion = planned[0].values
+        suggestion = planned[0].values if planned else None
         turn = len(view.trials) > self.WARMUP and view.step % round(1 / self.RATIO) == 0
         if not turn or not numbers or suggestion is None:
             return planned
         scores = {t.id: t.score for t in view.trials if t.score is not None}
         best = sorted(scores, key=scores.__getitem__, reverse=True)[: self.BEST]
         note = self._advice(view, numbers, self.rebuild(view, numbers), suggestion)
-        return [Move(parents=tuple(best), note=note, tag="llm"), *planned[1:]]
+        return [Move(parents=tuple(best), note=note, tag="centaur:llm"), *planned[1:]]
 
     def _advice(self, view: View, numbers: list[str], cma: CMA, suggestion: Values) -> str:
         def show(values: Values) -> str:
             return ", ".join(f"{n}={view.space[n].show(values[n])}" for n in numbers)
 
         mean = {n: view.from_unit(n, float(u)) for n, u in zip(numbers, cma.mean, strict=True)}
-        sd = np.sqrt(np.diag(cma._C))
+        sd = np.sqrt(np.diag(cma._C))  # the library has no public name for it, nor for the step
         related = [
             f"{a} and {b} {r:+.1f}"
             for i, a in enumerate(numbers)

@@ -14,9 +14,8 @@ class ClawRefine(Mechanism):
     Source: AutoResearchClaw v0.5, stages 13 (iterative refine: at most 10 iterations, over after 2
     without gain or 3 without a metric) and 15 (proceed, refine or pivot, at most 2 rollbacks).
     Faithful: each iteration starts from the round's best; the best of all rounds is kept.
-    Adapted: a rule decides instead of an LLM: a round that gained is refined on, another is a
-    pivot, away from the parameters that were tried; its lessons are the history that the LLM sees
-    anyway.
+    Adapted: a rule decides, not an LLM: a round that gained is refined on, another is a pivot, away
+    from the parameters that were tried; its lessons are the history that the LLM sees anyway.
     """
 
     ITERATIONS = 10  # of a round
@@ -29,13 +28,13 @@ class ClawRefine(Mechanism):
         """One move from the best of this round."""
         start = view.trials[0]
         for rollback in range(self.ROLLBACKS + 1):
-            tag = f"round {rollback}"
+            tag = f"claw_refine:{rollback}"
             best, over = self._round(start, view.by_tag(tag))
             if not over:
                 pivoted = rollback > 0 and start is view.trials[0]
                 return [self._move(view, best, tag, pivoted)]
             start = best if best is not start else view.trials[0]
-        return [Move(parents=(view.incumbent.id,), tag="proceed")]
+        return [Move(parents=(view.incumbent.id,), tag="claw_refine:proceed")]
 
     def _round(self, start: Trial, trials: Sequence[Trial]) -> tuple[Trial, bool]:
         """The best of a round that began at `start`, and whether the round is over."""

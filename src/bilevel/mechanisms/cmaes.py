@@ -35,8 +35,10 @@ class CmaEs(Mechanism):
         found: list[Move] = []
         for number in range(self.TRIES):
             values: dict[str, Value] = dict(view.incumbent.values)
-            uniform = cma is None or number >= self.REPEATS
-            place = [view.rng.random() for _ in numbers] if uniform else cma.ask()
+            if cma is None or number >= self.REPEATS:
+                place = [view.rng.random() for _ in numbers]
+            else:
+                place = cma.ask()
             values |= {n: view.from_unit(n, float(u)) for n, u in zip(numbers, place, strict=True)}
             values |= {n: view.rng.choice(view.space[n].choices) for n in choices}
             if view.space.key(values) not in tried:

@@ -14,4 +14,7 @@ from bilevel.model import Trial
 class Greedy(Mechanism):
     def accept(self, view: View, trial: Trial, keep: bool) -> bool:
         now = view.incumbent.score
-        return trial.score is not None and now is not None and trial.score > now
+        if trial.score is None or now is None:
+            return False
+        common = trial.draft is None or trial.draft.move.seed == 0  # others do not compare
+        return common and trial.score > now

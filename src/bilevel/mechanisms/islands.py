@@ -30,11 +30,11 @@ class Islands(Mechanism):
         """Moves from parents of random islands, one a slot."""
         islands = self._islands(view)
         chosen = [view.rng.randrange(self.ISLANDS) for _ in range(max(1, view.slots))]
-        return [Move(parents=self._parents(view, islands[i]), tag=f"island {i}") for i in chosen]
+        return [Move(parents=self._parents(view, islands[i]), tag=f"islands:{i}") for i in chosen]
 
     def _islands(self, view: View) -> list[Island]:
         """The populations as the trials so far have left them."""
-        homes = {t.id: i for i in range(self.ISLANDS) for t in view.by_tag(f"island {i}")}
+        homes = {t.id: i for i in range(self.ISLANDS) for t in view.by_tag(f"islands:{i}")}
         islands: list[Island] = [{} for _ in range(self.ISLANDS)]
         for count, trial in enumerate(view.trials):
             if trial.score is not None:

@@ -32,14 +32,12 @@ class MapElites(Mechanism):
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         """Moves from one island after the other, one a slot."""
         grids = self._grids(view)
-        turns = [
-            (len(view.trials) + view.step + i) % self.ISLANDS for i in range(max(1, view.slots))
-        ]
-        return [Move(parents=self._parents(view, grids[i]), tag=f"island {i}") for i in turns]
+        turns = [(view.step + i) % self.ISLANDS for i in range(max(1, view.slots))]
+        return [Move(parents=self._parents(view, grids[i]), tag=f"map_elites:{i}") for i in turns]
 
     def _grids(self, view: View) -> list[Grid]:
         """The islands as the trials so far have left them."""
-        homes = {t.id: i for i in range(self.ISLANDS) for t in view.by_tag(f"island {i}")}
+        homes = {t.id: i for i in range(self.ISLANDS) for t in view.by_tag(f"map_elites:{i}")}
         grids: list[Grid] = [{} for _ in range(self.ISLANDS)]
         for count, trial in enumerate(view.trials):
             if trial.score is not None:

@@ -36,7 +36,7 @@ class Memory(Mechanism):
         return [replace(m, note=f"{m.note} {note}".strip()) for m in moves]
 
     def accept(self, view: View, trial: Trial, keep: bool) -> bool:
-        if trial.draft is not None:
+        if trial.draft is not None and trial.draft.move.seed == 0:
             base = view.base(trial.draft.move).values
             record = {
                 "run": self.run,
@@ -46,7 +46,8 @@ class Memory(Mechanism):
                 "gain": view.gain(trial),
                 "fault": self._fault(view, trial),
             }
-            self.records = [*self.records, record][-self.MOST :]
+            others = [r for r in self.records if r["change"] != record["change"]]
+            self.records = [*others, record][-self.MOST :]
         return keep
 
     def _fault(self, view: View, trial: Trial) -> str:
@@ -59,8 +60,7 @@ class Memory(Mechanism):
     def _advice(self, view: View) -> list[str]:
         """What earlier runs did from near here, and this one did not yet."""
         here = self._place(view, view.incumbent.values)
-        tried = [r["change"] for r in self.records if r["run"] == self.run]
-        known = [r for r in self.records if r["run"] < self.run and r["change"] not in tried]
+        known = [r for r in self.records if r["run"] < self.run]
         known.sort(key=lambda r: (self._apart(here, r["start"]), -abs(r["gain"] or 0.0)))
         ideas, others = known[: self.IDEAS], known[self.IDEAS :]
         worked = [r for r in others if r["fault"] == "none"][: self.STRATEGIES]

@@ -24,5 +24,5 @@ class MultiBatch(Mechanism):
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         """The moves from below and one more for each piece of advice."""
         base, focus = (view.incumbent.id,), moves[0].focus if moves else ()
-        batch = [Move(parents=base, focus=focus, note=n, tag="batch") for n in self.ADVICE]
+        batch = [Move(parents=base, focus=focus, note=n, tag="multi_batch") for n in self.ADVICE]
         return [*moves, *batch]

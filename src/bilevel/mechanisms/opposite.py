@@ -14,14 +14,14 @@ from bilevel.model import Move, Trial, Value
 class Opposite(Mechanism):
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         turns: list[Move] = []
-        for trial in reversed(view.trials):
+        for trial in view.trials[-max(1, view.slots) :]:
             move = trial.draft.move if trial.draft else Move()
-            if trial.kept or move.tag == "opposite" or view.base(move).id != view.incumbent.id:
-                continue
+            if move.tag == "opposite" or view.base(move) != view.incumbent:
+                continue  # Of a kept trial the base is the incumbent no more.
             values = self._mirror(view, trial)
             if not view.tried(values):
                 turns.append(Move((view.incumbent.id,), values, tag="opposite"))
-        return turns[: max(1, view.slots)] or moves
+        return turns or moves
 
     def _mirror(self, view: View, trial: Trial) -> dict[str, Value]:
         """The incumbent's values with the trial's steps in open numbers turned round."""

@@ -19,9 +19,10 @@ from bilevel.model import Move, Value
 
 
 class Orthogonal(Mechanism):
-    # Three levels before two, small before large.
-    ARRAYS = ("L9(3^4)", "L18(6^1 3^6)", "L27(2^1 3^12)", "L81(3^40)")
-    ARRAYS += ("L4(2^3)", "L8(2^7)", "L12(2^11)", "L16(2^15)", "L32(2^31)")
+    ARRAYS = (  # three levels before two, small before large
+        *("L9(3^4)", "L18(6^1 3^6)", "L27(2^1 3^12)", "L81(3^40)"),
+        *("L4(2^3)", "L8(2^7)", "L12(2^11)", "L16(2^15)", "L32(2^31)"),
+    )
     REACH = 0.2  # of the range of a number without a grid; ours
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:

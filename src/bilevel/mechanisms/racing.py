@@ -34,15 +34,15 @@ class Racing(Mechanism):
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         """The race's next measurements, or the challengers of a new race."""
         races = 1
-        while view.by_tag(f"race {races}"):
+        while view.by_tag(f"racing:{races}"):
             races += 1
         if races > 1:
-            tag = f"race {races - 1}"
+            tag = f"racing:{races - 1}"
             missing, seed = self._next(view, view.by_tag(tag))
             if missing:
                 return [Move((view.incumbent.id,), v, tag=tag, seed=seed) for v in missing]
         drawn = self._challengers(view, races)
-        return [Move((view.incumbent.id,), v, tag=f"race {races}") for v in drawn] or moves
+        return [Move((view.incumbent.id,), v, tag=f"racing:{races}") for v in drawn] or moves
 
     def accept(self, view: View, trial: Trial, keep: bool) -> bool:
         """Whether its mean beats the incumbent's over FIRST_TEST seeds or more of both."""
@@ -55,7 +55,9 @@ class Racing(Mechanism):
     def _next(self, view: View, race: Sequence[Trial]) -> tuple[list[Values], int]:
         """Configurations still in the race that lack a measurement, and the seed they lack."""
         scores = _scores(view, view.trials)
-        legal = [t for t in race if all(t.values[n] == view.incumbent.values[n] for n in view.frozen)]
+        legal = [
+            t for t in race if all(t.values[n] == view.incumbent.values[n] for n in view.frozen)
+        ]
         alive = {view.space.key(t.values): t.values for t in (view.incumbent, *legal)}
         for seed in range(self.MOST):
             missing = [v for k, v in alive.items() if seed not in scores[k]]

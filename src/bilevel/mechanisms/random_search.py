@@ -25,7 +25,7 @@ class RandomSearch(Mechanism):
             values = self._draw(view)
             if view.space.key(values) not in tried and len(drawn) < max(1, view.slots):
                 tried.add(view.space.key(values))
-                drawn.append(Move(values=values, tag="random"))
+                drawn.append(Move(values=values, tag="random_search"))
         return drawn or moves
 
     def _draw(self, view: View) -> dict[str, Value]:

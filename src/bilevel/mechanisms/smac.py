@@ -10,6 +10,7 @@ try:
     from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Float
     from smac import HyperparameterOptimizationFacade as Facade
     from smac import Scenario
+    from smac.model.random_forest import RandomForest
     from smac.runhistory import RunHistory
 except ModuleNotFoundError as error:
     raise MissingExtra(
@@ -30,7 +31,7 @@ class Smac(Mechanism):
     """
 
     CHALLENGERS = 1000  # random configurations that it chooses from; 10,000 in the facade
-    TRIES = 200  # suggestions after which a space counts as used up
+    TRIES = 200  # random suggestions in reserve, should all the others repeat a trial
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         """New configurations, one a slot."""
@@ -70,16 +71,27 @@ class Smac(Mechanism):
             told = {n: _told(view, n, trial.values) for n in names}
             cost = -(worst if trial.score is None else trial.score)
             history.add(Configuration(scenario.configspace, told), cost=cost, time=1.0, seed=0)
-        encoder, model = Facade.get_runhistory_encoder(scenario), Facade.get_model(scenario)
+        encoder = Facade.get_runhistory_encoder(scenario)
         encoder.runhistory = history
         points, costs = encoder.transform()
+        model = RandomForest(  # as Facade.get_model makes it
+            scenario.configspace,
+            log_y=True,
+            ratio_features=1.0,
+            min_samples_split=2,
+            min_samples_leaf=1,
+            # No tree has more; the facade's limit, 2**20, costs 84 ms a tree to allocate.
+            max_leaf_nodes=2 + len(points),
+            seed=scenario.seed,
+        )
         model.train(points, costs)
         gain = Facade.get_acquisition_function(scenario)
         gain.update(model=model, eta=costs.min(), incumbents=[], num_data=len(points), X=points)
         maximizer = Facade.get_acquisition_maximizer(scenario, challengers=self.CHALLENGERS)
         maximizer.acquisition_function = gain
         random = Facade.get_random_design(scenario)
-        return list(maximizer.maximize(history.get_configs(), random_design=random))
+        best = maximizer.maximize(history.get_configs(), random_design=random)
+        return [*best, *scenario.configspace.sample_configuration(self.TRIES)]
 
 
 def _hyperparameter(view: View, name: str) -> Categorical | Float:

@@ -24,19 +24,19 @@ class Subagents(Mechanism):
         """A merge when the last round earned one, else a new round of workers."""
         merged = self._merge(view)
         if merged is not None:
-            return [Move(parents=(view.incumbent.id,), values=merged, tag="merge")]
+            return [Move(parents=(view.incumbent.id,), values=merged, tag="subagents:merge")]
         shares = [view.open()[i :: self.WORKERS] for i in range(self.WORKERS)]
         notes = [f"Rather change one of these: {', '.join(s)}." if s else "" for s in shares]
-        return [Move(parents=(view.incumbent.id,), note=n, tag="worker") for n in notes]
+        return [Move(parents=(view.incumbent.id,), note=n, tag="subagents:worker") for n in notes]
 
     def _merge(self, view: View) -> dict[str, Value] | None:
         """All changes of the last round's winners, None without a new configuration of them."""
         last = view.trials[-1].draft
-        if last is None or last.move.tag != "worker":
+        if last is None or last.move.tag != "subagents:worker":
             return None
         scores = {t.id: t.score for t in view.trials if t.score is not None}
         base = next(t for t in view.trials if t.id == last.move.parents[0])
-        team = [t for t in view.by_tag("worker") if t.draft and t.draft.step == last.step]
+        team = [t for t in view.by_tag("subagents:worker") if t.draft and t.draft.step == last.step]
         winners = [t for t in team if t.id in scores and scores[t.id] > scores[base.id]]
         if len(winners) < self.WINNERS:
             return None

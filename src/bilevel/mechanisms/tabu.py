@@ -34,6 +34,6 @@ class Tabu(Mechanism):
         return view.space.changed(view.base(draft.move).values, draft.values)
 
     def _near(self, view: View, name: str, one: Values, other: Values) -> bool:
-        if view.space[name].kind in ("choice", "text"):
+        if name not in view.ranged() or view.space[name].kind == "choice":
             return one[name] == other[name]
         return abs(view.unit(name, one[name]) - view.unit(name, other[name])) <= self.RADIUS

@@ -3,7 +3,8 @@
 Source: Thompson, Biometrika 25, 1933; Chapelle and Li, "An Empirical Evaluation of Thompson
 Sampling", NeurIPS 2011, algorithm 2: draw from Beta(successes + 1, failures + 1), play the highest.
 Faithful: the draw and its uniform prior; a success is a kept trial.
-Adapted: an arm is a parameter; a proposal that came to nothing is a failure.
+Adapted: an arm is a parameter; a proposal that came to nothing is a failure, after which the LLM
+is free for a step.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from bilevel.model import Move
 class Thompson(Mechanism):
     def __init__(self) -> None:
         self.pulls: dict[str, int] = {}
+        self.seen = 0
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
+        idle, self.seen = self.seen == len(view.trials), len(view.trials)
+        if idle:  # The last pull came to nothing: nothing new may be left there.
+            return moves
         return [m if m.values is not None else self._pull(view, m) for m in moves]
 
     def _pull(self, view: View, move: Move) -> Move:

@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from bilevel.mechanism import Mechanism, View
 from bilevel.model import Move, Trial, Value
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study
 
 
 class Tpe(Mechanism):

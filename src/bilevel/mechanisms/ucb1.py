@@ -3,7 +3,8 @@
 Source: Auer, Cesa-Bianchi and Fischer, "Finite-time Analysis of the Multiarmed Bandit Problem",
 Machine Learning 47, 2002, fig. 1: each arm once, then the highest mean + sqrt(2 ln n / n_j).
 Faithful: the index; rewards in [0, 1], 1 for a kept trial.
-Adapted: an arm is a parameter; a proposal that came to nothing is a pull without reward.
+Adapted: an arm is a parameter; a proposal that came to nothing is a pull without reward, after
+which the LLM is free for a step.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from bilevel.model import Move
 class Ucb1(Mechanism):
     def __init__(self) -> None:
         self.pulls: dict[str, int] = {}
+        self.seen = 0
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
+        idle, self.seen = self.seen == len(view.trials), len(view.trials)
+        if idle:  # The last pull came to nothing: nothing new may be left there.
+            return moves
         return [m if m.values is not None else self._pull(view, m) for m in moves]
 
     def _pull(self, view: View, move: Move) -> Move:

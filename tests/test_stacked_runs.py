@@ -1,0 +1,54 @@
+"""Runs over a stack of the shipped mechanisms, by name, through the real store."""
+
+from pathlib import Path
+
+import pytest
+
+from bilevel.assemble import Settings, Workspace, begin, conduct, layers
+from bilevel.attribution import influence, redecide
+from bilevel.errors import ConfigError
+from bilevel.model import Call, Decision, Fault, Run
+from bilevel.replay import replay
+from resumable import SCRIPT, TASK, Silent, reply
+from worlds import Scripted
+
+
+def go(folder: Path, *stack: str, evals: int = 5) -> tuple[Workspace, Run]:
+    (folder / "train.py").write_text(SCRIPT)
+    (folder / "task.toml").write_text(TASK)
+    workspace = Workspace(folder / "state")
+    settings = Settings(evals=evals, llm="scripted", confirms=0, stack=stack)
+    run = begin(workspace, str(folder / "task.toml"), settings)
+    conduct(workspace, run, Scripted(reply), Silent())
+    return workspace, run
+
+
+def test_a_stacked_run_is_attributed_and_replays(tmp_path: Path) -> None:
+    workspace, run = go(tmp_path, "ucb1", "annealing")
+    records = workspace.records(run.id)
+    assert not [r for r in records if isinstance(r, Fault)]
+    changed = {(i.layer, i.hook): i.changed for i in influence(records)}
+    ucb1 = run.stack[0].partition("@")[2]
+    assert changed[ucb1, "plan"] == len([r for r in records if isinstance(r, Call)]) > 0
+    assert replay(run, records, layers(run)).difference is None
+    assert all(redecide(run, records, layers(run)))
+    assert not all(redecide(run, records, layers(run)[1:]))
+
+
+def test_an_optimiser_without_llm_asks_nobody(tmp_path: Path) -> None:
+    workspace, run = go(tmp_path, "random_search")
+    assert not [r for r in workspace.records(run.id) if isinstance(r, Call)]
+
+
+def test_a_mechanism_that_remembers_goes_on_from_the_last_run(tmp_path: Path) -> None:
+    workspace, first = go(tmp_path, "memory")
+    assert first.states == {}
+    last = [d.state for _, d in workspace.store.read(first.id, Decision)][-1]
+    _, second = go(tmp_path, "memory", evals=2)
+    assert list(second.states.values()) == [last]
+    assert replay(second, workspace.records(second.id), layers(second)).difference is None
+
+
+def test_an_unknown_mechanism_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean tabu"):
+        go(tmp_path, "tabuu")

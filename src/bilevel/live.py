@@ -31,7 +31,9 @@ class Terminal:
         self.now: Phase | None = None
         self._trials = trials
         self._start = time.monotonic()
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
+        self._live = Live(
+            get_renderable=self._draw, console=console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Terminal:
         if self.console.is_terminal:

@@ -66,6 +66,11 @@ def test_sqlite_works_here_and_is_doubted_on_a_network(
     assert doctor.sqlite(tmp_path).status == "fail"
 
 
+def test_a_missing_openmp_library_is_named_with_its_package() -> None:
+    assert doctor.openmp("libgomp.so.1").status == "ok"
+    assert "libgomp1" in doctor.openmp(None).remedy
+
+
 def test_a_library_is_found_without_importing_it() -> None:
     assert doctor.library("pytest", "dev").status == "ok"
     gone = doctor.library("no-such-library", "plots")

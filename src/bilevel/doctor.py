@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from ctypes.util import find_library
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +71,7 @@ def checks(
         folder("runs folder", home, DISK_GOOD, "give another with --home"),
         sqlite(home),
         *(library(name, extra) for name, extra in EXTRAS.items()),
+        openmp(find_library("gomp")),
         gpu(),
         keys(environ),
         *weights(),
@@ -163,6 +165,14 @@ def library(name: str, extra: str) -> Check:
         return Check(name, "ok", metadata.version(name))
     except metadata.PackageNotFoundError:
         return Check(name, "warn", "not installed", f"pip install 'bilevel[{extra}]'")
+
+
+def openmp(found: str | None) -> Check:
+    """Whether the system has the OpenMP library that xllamacpp is linked to; slim images lack it."""
+    if found is None:
+        remedy = "if the embedded LLM does not start: apt-get install libgomp1"
+        return Check("OpenMP", "warn", "libgomp is not found", remedy)
+    return Check("OpenMP", "ok", found)
 
 
 def gpu(program: str = "nvidia-smi", seconds: float = GPU_SECONDS) -> Check:

@@ -168,7 +168,7 @@ def library(name: str, extra: str) -> Check:
 
 
 def openmp(found: str | None) -> Check:
-    """Whether the system has the OpenMP library that xllamacpp is linked to; slim images lack it."""
+    """Whether the system has the OpenMP library that xllamacpp needs; slim images lack it."""
     if found is None:
         remedy = "if the embedded LLM does not start: apt-get install libgomp1"
         return Check("OpenMP", "warn", "libgomp is not found", remedy)

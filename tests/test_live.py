@@ -47,5 +47,6 @@ def test_below_them_stands_what_happens_now(tmp_path: Path) -> None:
     assert "evaluation" in text
     assert "step 20 (40%)" in text
     assert "\x1b[31mstep" not in text
+    assert "why       This should help." in text
     assert "tokens" in text
     assert "times its noise" in text or "(the baseline)" in text

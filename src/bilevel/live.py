@@ -78,6 +78,8 @@ class Terminal:
         if best is not None and best.score is not None:
             grid.add_row("best", best_text(self.run, self.history))
         grid.add_row("now", self._now())
+        if self.now is not None and self.now.draft is not None and self.now.draft.hypothesis:
+            grid.add_row("why", Text(one_line(self.now.draft.hypothesis), style="italic"))
         grid.add_row("tokens", self._tokens())
         return Group(Text(), grid)
 

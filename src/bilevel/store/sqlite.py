@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -53,6 +54,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+        weakref.finalize(self, self._engine.dispose)
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         self._writer = self._engine.execution_options(bilevel_write=True)

@@ -87,8 +87,10 @@ def pip_download(requirement: str, folder: Path) -> Path:
         raise SourceFailed(f"pip download {requirement} took over 900 s") from error
     found = list(folder.glob("*.whl"))
     if done.returncode != 0 or len(found) != 1:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-        raise SourceFailed(f"pip download {requirement} failed: {said[-1].strip()}")
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        # Its last error says what failed; what follows points into the text, or is advice.
+        errors = [line for line in said if line.startswith("ERROR:")] or said or ["it said nothing"]
+        raise SourceFailed(f"pip download {requirement} failed: {errors[-1]}")
     return found[0]
 
 

@@ -196,6 +196,22 @@ def test_a_layer_that_invents_a_draft_is_a_fault() -> None:
     assert "may not invent" in fault.message
 
 
+class EditsToOne(Mechanism):
+    def screen(self, view, drafts):
+        return [d.edit({**d.values, "RATE": 0.25}, "always the same") for d in drafts]
+
+
+def test_an_edit_cannot_make_a_configuration_run_twice() -> None:
+    log = Log()
+    build(log, evals=8, slots=3, layers=[
+        Layer("s", "several", Several()), Layer("e", "edits", EditsToOne()),
+    ]).go()  # fmt: skip
+    searched = [SPACE.key(t.values) for t in trials(log)]
+    assert len(searched) == len(set(searched)) >= 1
+    refusals = [r for p in log if isinstance(p, Proposal) for r in p.refusals]
+    assert any("since it was edited" in r.reason for r in refusals)
+
+
 class Counts(Mechanism):
     """Keeps state, and decides by it."""
 

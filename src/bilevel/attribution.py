@@ -64,7 +64,7 @@ def redecide(run: Run, records: Sequence[Record], layers: Sequence[Layer]) -> li
     for record in records:
         if isinstance(record, Proposal):
             view = _view(run, history, record.step)
-            same += [_plans(stack, view, record), _screens(stack, view, record)]
+            same += [_plans(stack, view, record), _screens(stack, view, record, history)]
         elif isinstance(record, Trial) and record.role == "search":
             view = _view(run, history, len(history.proposals) - 1)
             same.append(_accepts(stack, view, record) == record.kept)
@@ -82,9 +82,9 @@ def _plans(stack: Stack, view: View, proposal: Proposal) -> bool:
     return stack.plan(view, [Move(parents=(view.incumbent.id,))]) == list(proposal.moves)
 
 
-def _screens(stack: Stack, view: View, proposal: Proposal) -> bool:
+def _screens(stack: Stack, view: View, proposal: Proposal, history: History) -> bool:
     drafts = [_unedited(d) for d in proposal.drafts]
-    chosen = stack.screen(view, drafts) if drafts else []
+    chosen = history.fresh(stack.screen(view, drafts) if drafts else [])
     recorded = {d.id: d for d in proposal.drafts}
     return chosen[: view.left] == [recorded[i] for i in proposal.queue]
 

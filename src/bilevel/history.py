@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bilevel.mechanism import View
 from bilevel.model import Draft, Proposal, Refusal, Steering, Trial, Values
@@ -61,6 +61,17 @@ class History:
     def find(self, values: Values, seed: int = 0) -> Trial | None:
         """The trial that evaluated exactly these values on the seed of that index, if any did."""
         return self._by_key.get((self.space.key(values), seed))
+
+    def fresh(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Those that repeat neither a trial nor a draft before them, as edits can make them do."""
+        seen = set(self._by_key)
+        kept = []
+        for draft in drafts:
+            key = (self.space.key(draft.values), draft.move.seed)
+            if key not in seen:
+                kept.append(draft)
+            seen.add(key)
+        return kept
 
     def pending(self) -> list[Draft]:
         """Drafts of the last proposal that are queued and have no trial yet, best first."""

@@ -36,8 +36,8 @@ class Loop:
     """One run of the inner loop over an append-only log.
 
     history: the fold of the log so far; a run that was stopped goes on from it. append: makes a
-    record durable. expired: why no
-    further step may begin, "" while one may. watch: told what happens now.
+    record durable. expired: why no further step may begin, "" while one may. watch: told what
+    happens now.
     """
 
     run: Run
@@ -83,8 +83,13 @@ class Loop:
         view = self._view(len(self.history.proposals))
         moves = self.stack.plan(view, [Move(parents=(view.incumbent.id,))])
         drafts, refusals = self._draft(view, moves)
-        chosen = self.stack.screen(view, drafts) if drafts else []
-        drafts = [next((c for c in chosen if c.id == d.id), d) for d in drafts]
+        screened = self.stack.screen(view, drafts) if drafts else []
+        chosen = self.history.fresh(screened)
+        again = "it repeats another configuration since it was edited"
+        refusals += [
+            Refusal(view.step, d.move, again, d.values) for d in screened if d not in chosen
+        ]
+        drafts = [next((c for c in screened if c.id == d.id), d) for d in drafts]
         queue = tuple(d.id for d in chosen[: view.left])
         self._log(Proposal(view.step, tuple(moves), tuple(drafts), tuple(refusals), queue))
         self._evaluate(self.history.pending())

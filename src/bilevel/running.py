@@ -37,7 +37,8 @@ def conduct_and_report(workspace: Workspace, run: Run, llm: LLM, console: Consol
         stop = conduct(workspace, run, llm, terminal)
     leave(workspace, run, console)
     console.print(summary_panel(summarise(run, workspace.records(run.id))))
-    if stop.reason != "done":
+    begun = History(run.space, workspace.records(run.id)).best is not None
+    if stop.reason == "interrupted" or (stop.reason == "failed" and begun):
         console.print(f"go on with: bilevel resume {run.id}")
     return stop
 

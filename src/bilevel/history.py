@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from bilevel.mechanism import View
-from bilevel.model import Draft, Proposal, Refusal, Steering, Trial, Values
+from bilevel.model import Draft, Proposal, Refusal, Session, Steering, Trial, Values
 from bilevel.space import Space
 
 
@@ -20,6 +20,7 @@ class History:
         self.trials: list[Trial] = []
         self.proposals: list[Proposal] = []
         self.steering = Steering()
+        self.sessions: list[Session] = []
         self.incumbent: Trial | None = None
         self.best: Trial | None = None
         self._by_key: dict[tuple[str, int], Trial] = {}
@@ -32,6 +33,8 @@ class History:
             self.proposals.append(record)
         elif isinstance(record, Steering):
             self.steering = record
+        elif isinstance(record, Session):
+            self.sessions.append(record)
         elif isinstance(record, Trial):
             self._add_trial(record)
 
@@ -123,6 +126,7 @@ class History:
             left=left,
             frozen=self.steering.frozen,
             guidance=self.steering.guidance,
+            strategy=self.steering.strategy,
             noise=self.noise(),
             rng=rng,
         )

@@ -19,8 +19,9 @@ class View:
     trials: the first baseline and all search trials, in order. incumbent: the trial that new
     moves start from, best: the one with the highest score so far. pending: drafts being evaluated.
     step: number of this step, from 0. slots: evaluations that can run at a time. left: evaluations
-    still in the budget. frozen: parameters that may not change. noise: standard deviation of the
-    baseline's score, None before two measurements. rng: this decision's own generator.
+    still in the budget. frozen: parameters that may not change. guidance, strategy: what steering
+    says, "" if nothing. noise: standard deviation of the baseline's score, None before two
+    measurements. rng: this decision's own generator.
     """
 
     space: Space
@@ -33,6 +34,7 @@ class View:
     pending: tuple[Draft, ...] = ()
     frozen: tuple[str, ...] = ()
     guidance: str = ""
+    strategy: str = ""
     noise: float | None = None
     rng: random.Random = field(default_factory=lambda: random.Random(0), compare=False)
 
@@ -73,6 +75,21 @@ class View:
             return None
         start = self.base(trial.draft.move).score
         return None if trial.score is None or start is None else trial.score - start
+
+    def changed(self, trial: Trial) -> tuple[str, ...]:
+        """Names of the parameters that a trial set otherwise than the trial it started from."""
+        if trial.draft is None:
+            return ()
+        return self.space.changed(self.base(trial.draft.move).values, trial.values)
+
+    def tries(self, name: str) -> list[Trial]:
+        """Trials that changed this parameter, in order."""
+        return [t for t in self.trials if name in self.changed(t)]
+
+    def streak(self) -> int:
+        """Number of evaluations since the last one that was kept."""
+        kept = [i for i, t in enumerate(self.trials) if t.kept]
+        return len(self.trials) - 1 - kept[-1] if kept else len(self.trials)
 
     def unit(self, name: str, value: Value) -> float:
         """Where a value lies between its parameter's bounds, in [0, 1], on the log scale if any.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+from bilevel.sessions import Attempt as Attempt
+from bilevel.sessions import Session as Session
 from bilevel.space import Param as Param
 from bilevel.space import Space as Space
 from bilevel.space import Value as Value
@@ -14,6 +16,7 @@ from bilevel.space import Values as Values
 Status = Literal["ok", "crash", "timeout", "invalid"]
 Role = Literal["baseline", "search", "confirm"]
 Direction = Literal["min", "max"]
+Strategy = Literal["explore", "exploit", "focused", ""]
 StopReason = Literal["done", "interrupted", "wall", "refused", "failed"]
 
 
@@ -59,6 +62,10 @@ class Move:
     writer: str = "llm"
     seed: int = 0
     since: int = 0
+
+    def edit(self, **fields: Any) -> Move:
+        """This move with some fields changed: `move.edit(focus=("LR",), note="go lower")`."""
+        return replace(self, **fields)
 
 
 @dataclass(frozen=True)
@@ -136,12 +143,18 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Steering:
-    """All that Level 1.5 may say. at: the step from which it holds."""
+    """All that Level 1.5 may say. at: the step from which it holds. cycle: of the outer loop.
+
+    reasons: by parameter, why it was frozen or opened, or why a wish for that was not granted.
+    """
 
     frozen: tuple[str, ...] = ()
     guidance: str = ""
-    strategy: Literal["explore", "exploit", "focused", ""] = ""
+    strategy: Strategy = ""
     at: int = 0
+    cycle: int = 0
+    diagnosis: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -244,10 +257,32 @@ class Stop:
 class Phase:
     """What the loop does now; for whoever watches, not for the log."""
 
-    kind: Literal["propose", "baseline", "search", "confirm"]
+    kind: Literal["propose", "baseline", "search", "confirm", "steer", "research"]
     step: int
     trial: int | None = None
     draft: Draft | None = None
+
+
+@dataclass(frozen=True)
+class OuterPlan:
+    """Which outer levels take part in a run, and when they speak.
+
+    steering: Level 1.5, after every `every` evaluations (a cycle; K in the paper, 5). research:
+    Level 2, after every `cycles` cycles (M, 2); `sham` holds its sessions and leaves their code
+    out. layers: admitted mechanisms that may be on the stack at a time. candidates: sources asked
+    for in a session before repairs, repairs: of a refused one. domains: whether the prompts hint
+    at fields to borrow from. screening: whether the gate tries a source on a surrogate.
+    """
+
+    steering: bool = False
+    research: Literal["off", "on", "sham"] = "off"
+    every: int = 5
+    cycles: int = 2
+    layers: int = 3
+    candidates: int = 4
+    repairs: int = 3
+    domains: Literal["hint", "none"] = "none"
+    screening: bool = True
 
 
 @dataclass(frozen=True)
@@ -259,8 +294,9 @@ class Run:
     are counted apart. baselines: measurements of the default configuration before the search, at
     least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
     llm: name of the model. stack: mechanisms as NAME@SHA, lowest first; states: with what JSON
-    state those begin that remember earlier runs, by sha. created: ISO 8601, UTC. machine: what it
-    ran on, for the report only.
+    state those begin that remember earlier runs, by sha. outer: the outer loop. sandbox: how well
+    generated code was held, "" where there was none. created: ISO 8601, UTC. machine: what it ran
+    on, for the report only.
     """
 
     id: str
@@ -277,6 +313,8 @@ class Run:
     slots: int = 1
     stack: tuple[str, ...] = ()
     states: Mapping[str, str] = field(default_factory=dict)
+    outer: OuterPlan = field(default_factory=OuterPlan)
+    sandbox: str = ""
     source: str = ""
     fingerprint: str = ""
     created: str = ""
@@ -330,4 +368,7 @@ class Outcome:
     error: str = ""
 
 
-Record = Proposal | Trial | Call | Decision | Fault | Layering | Steering | Stop | MechanismSource
+Record = (
+    Proposal | Trial | Call | Decision | Fault | Layering | Steering | Session | Stop
+    | MechanismSource
+)  # fmt: skip

@@ -1,7 +1,8 @@
 """Folds a decision through the layers: each gets the one below's answer and gives its own.
 
 The first of the two walls: whatever a layer raises or returns wrongly, this one decision falls
-back to what came in, a Fault is logged, and after three faults the layer is taken out.
+back to what came in, a Fault is logged, and after three faults the layer is taken out. To leave
+nothing to evaluate is allowed for ten steps running; an eleventh time is such a fault.
 """
 
 from __future__ import annotations
@@ -15,13 +16,27 @@ from typing import Any, Literal, TypeVar
 
 from bilevel.errors import BilevelError
 from bilevel.mechanism import Mechanism, View, same_drafts
-from bilevel.model import Decision, Draft, Fault, Layering, Move, Proposal, Record, Trial
+from bilevel.model import (
+    Decision,
+    Draft,
+    Fault,
+    Layering,
+    MechanismSource,
+    Move,
+    Proposal,
+    Record,
+    Session,
+    Steering,
+    Trial,
+)
 from bilevel.seeds import generator
 
 Hook = Literal["plan", "screen", "accept"]
 FAULTS_ALLOWED = 3
+EMPTY_ALLOWED = 10
 T = TypeVar("T")
-Act = Decision | Fault | Layering
+Act = Decision | Fault | Layering | MechanismSource
+ENDS = Proposal | Trial | Steering | Session  # kinds of records that end a decision
 
 
 class WrongAnswer(BilevelError):
@@ -41,6 +56,7 @@ class Stack:
     """The layers above the loop, lowest first.
 
     log: receives what they did. records: the log so far, from which a resumed run goes on.
+    load: makes a layer of a source that the log says was put in.
     """
 
     def __init__(
@@ -49,11 +65,14 @@ class Stack:
         seed: int,
         log: Callable[[Act], object],
         records: Sequence[Record] = (),
+        load: Callable[[MechanismSource], Layer] | None = None,
     ) -> None:
         self.layers = list(layers)
         self._seed = seed
         self._append = log
+        self._load = load
         self._faults: Counter[str] = Counter()
+        self._empty: Counter[tuple[str, Hook]] = Counter()
         self._again: list[Act] = []
         self._resume(records)
 
@@ -70,23 +89,49 @@ class Stack:
         answer = self._fold("accept", view, trial.id, keep, (trial,), _check_keep)
         return answer and trial.score is not None
 
+    def add(self, source: MechanismSource, step: int, why: str) -> None:
+        """Put a source on top, from `step` on. Raises what loading it raises."""
+        layer = self._make(source)
+        self._log(source)
+        self._log(Layering(step, source.sha, "add", why))
+        self.layers.append(layer)
+
+    def remove(self, sha: str, step: int, why: str) -> None:
+        """Take a layer out, from `step` on."""
+        self.layers = [layer for layer in self.layers if layer.sha != sha]
+        self._log(Layering(step, sha, "remove", why))
+
+    def holds(self, sha: str) -> bool:
+        """Whether this source is on the stack."""
+        return any(layer.sha == sha for layer in self.layers)
+
+    def _make(self, source: MechanismSource) -> Layer:
+        assert self._load is not None, "a stack that sources join needs a loader"
+        self._faults[source.sha] = 0
+        return self._load(source)
+
     def _resume(self, records: Sequence[Record]) -> None:
-        """Restore states and faults up to the last proposal or trial.
+        """Restore states, faults and layers up to the last record that ends a decision.
 
         What was logged after it belongs to a decision that was cut short: it is taken again, from
         the same state, and not logged twice.
         """
-        ends = [i for i, r in enumerate(records) if isinstance(r, Proposal | Trial)]
+        ends = [i for i, r in enumerate(records) if isinstance(r, ENDS)]
         settled = ends[-1] + 1 if ends else 0
         self._again = [_timeless(r) for r in records[settled:] if isinstance(r, Act)]
         layers = {layer.sha: layer for layer in self.layers}
+        sources = {r.sha: r for r in records[:settled] if isinstance(r, MechanismSource)}
         for record in records[:settled]:
             if isinstance(record, Decision):
                 layers[record.layer].mechanism._restore(record.state)
+                self._count_empty(record.layer, record.hook, record.before, record.after)
             elif isinstance(record, Fault):
                 self._faults[record.layer] += 1
             elif isinstance(record, Layering) and record.action == "remove":
                 self.layers.remove(layers[record.sha])
+            elif isinstance(record, Layering):
+                layers[record.sha] = self._make(sources[record.sha])
+                self.layers.append(layers[record.sha])
 
     def _log(self, record: Act) -> None:
         if _timeless(record) in self._again:
@@ -112,6 +157,7 @@ class Stack:
                 held = mechanism._state()
                 answer = getattr(mechanism, hook)(replace(view, rng=rng), *before, given)
                 check(view, value, answer)
+                self._check_empty(layer, hook, value, answer)
                 state = mechanism._state()
             except Exception as error:  # noqa: BLE001 - the wall: no layer may stop the run
                 mechanism._restore(held)
@@ -121,8 +167,19 @@ class Stack:
             mechanism._restore(state)
             texts, ms = (_text(value), _text(answer)), 1000 * (time.perf_counter() - start)
             self._log(Decision(view.step, layer.sha, hook, key, *texts, ms, state))
+            self._count_empty(layer.sha, hook, *texts)
             value = answer
         return value
+
+    def _check_empty(self, layer: Layer, hook: Hook, before: Any, after: Any) -> None:
+        if before and after == [] and self._empty[layer.sha, hook] == EMPTY_ALLOWED:
+            raise WrongAnswer(
+                f"{hook} left nothing to evaluate {EMPTY_ALLOWED} steps running; leave something"
+            )
+
+    def _count_empty(self, layer: str, hook: Hook, before: str, after: str) -> None:
+        if before != "[]":
+            self._empty[layer, hook] = self._empty[layer, hook] + 1 if after == "[]" else 0
 
     def _fault(self, layer: Layer, hook: Hook, step: int, error: Exception) -> None:
         kind = "wrong answer" if isinstance(error, WrongAnswer) else type(error).__name__

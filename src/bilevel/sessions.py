@@ -1,0 +1,44 @@
+"""What a session of Level 2 leaves in the log: what was specified, each attempt, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Way = Literal["write", "complete", "improve", "combine", "repair"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A source that was judged.
+
+    way: how the LLM was asked for it. written: what it wrote, as it came; source: the same as it
+    was judged, normalised. rule: of the gate, that refused it, "" if none did; words: what its
+    author was told. figures: what the gate measured, by name.
+    """
+
+    way: Way
+    written: str
+    source: str
+    sha: str
+    rule: str = ""
+    words: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session of Level 2, held before `step`, in the outer loop's `cycle`.
+
+    notes: what each round said, by its name. admitted: sha of what joins the stack, "" if nothing
+    does. removed: by sha, why a layer leaves it. sham: its code was left out.
+    """
+
+    step: int
+    cycle: int
+    notes: Mapping[str, str]
+    attempts: tuple[Attempt, ...]
+    admitted: str = ""
+    removed: Mapping[str, str] = field(default_factory=dict)
+    sham: bool = False

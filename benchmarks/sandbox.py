@@ -2,11 +2,12 @@
 
     python benchmarks/sandbox.py
 
-Prints medians in milliseconds and, in brackets, the goals.
+Prints medians in milliseconds and, in brackets, the goals; without bubblewrap, then inside it.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from dataclasses import replace
 
 from bilevel.mechanism import View
 from bilevel.model import Draft, Move, Param, Space, Trial
-from bilevel.sandbox.host import Limits, Worker
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stack import Layer, Stack
 
@@ -59,8 +59,8 @@ def history(count: int) -> tuple[Trial, ...]:
     return tuple(replace(first, id=i, draft=replace(draft, id=i, step=i)) for i in range(count))
 
 
-def start(limits: Limits) -> None:
-    worker = Worker(limits, ())
+def start(sandbox: Sandbox) -> None:
+    worker = sandbox.start(())
     worker.wait_ready()
     worker.kill()
 
@@ -87,18 +87,25 @@ def layers(sandbox: Sandbox, count: int) -> float:
     return milliseconds(lambda: evaluation(stack, trials), 100)
 
 
+def measure(sandbox: Sandbox) -> None:
+    """Print the figures of one level."""
+    print(f"level            {sandbox.level()}, load {os.getloadavg()[0]:.1f}")
+    print(f"start            {milliseconds(lambda: start(sandbox), 15):.1f} ms [100]")
+    first = history(1)
+    view, mechanism = View(SPACE, first, first[0], first[0], 0), sandbox.load(SOURCE)
+    call = milliseconds(lambda: mechanism.plan(view, [Move((0,))]), 500)
+    print(f"call             {call:.2f} ms [1]")
+    few, many = layers(sandbox, 100), layers(sandbox, 10_000)
+    print(f"3 layers,   100  {few:.2f} ms an evaluation [15]")
+    print(f"3 layers, 10000  {many:.2f} ms an evaluation, ratio {many / few:.2f} [1.5]")
+
+
 def main() -> None:
-    limits = Limits()
-    with Sandbox(limits) as sandbox:
-        print(f"level            {sandbox.level()}")
-        print(f"start            {milliseconds(lambda: start(limits), 15):.1f} ms [100]")
-        first = history(1)
-        view, mechanism = View(SPACE, first, first[0], first[0], 0), sandbox.load(SOURCE)
-        call = milliseconds(lambda: mechanism.plan(view, [Move((0,))]), 500)
-        print(f"call             {call:.2f} ms [1]")
-        few, many = layers(sandbox, 100), layers(sandbox, 10_000)
-        print(f"3 layers,   100  {few:.2f} ms an evaluation [15]")
-        print(f"3 layers, 10000  {many:.2f} ms an evaluation, ratio {many / few:.2f} [1.5]")
+    for ring in (False, True):
+        with Sandbox(ring=ring) as sandbox:
+            measure(sandbox)
+            if ring and sandbox.no_ring:
+                print(f"no outer ring: {sandbox.no_ring}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from bilevel.attribution import influence, leave_one_out, redecide
 from bilevel.mechanism import Mechanism
+from bilevel.model import MechanismSource
 from bilevel.stack import Layer
 from worlds import RUN, Log, build
 
@@ -63,3 +64,32 @@ def test_without_a_layer_its_own_decisions_differ_and_no_others() -> None:
     for name in ("Inert", "Notes", "KeepsEverySecond", "DropsWide"):
         assert credit[name].different == sum(i.changed for i in found if i.layer == name)
     assert credit["Inert"].different == 0
+
+
+def joined() -> Log:
+    """A run that Notes joins after four steps and leaves after eight, a step or two each trial."""
+    log = Log()
+    loop = build(log, evals=12)
+    loop.stack._load = load
+    for step in range(12):
+        if step == 4:
+            loop.stack.add(MechanismSource("Notes", "Notes", ""), step, "a session")
+        if step == 8:
+            loop.stack.remove("Notes", step, "no influence")
+        if not step:
+            loop._baseline()
+        loop.step()
+    return log
+
+
+def load(source: MechanismSource) -> Layer:
+    assert source.name == "Notes"
+    return Layer("Notes", "Notes", Notes())
+
+
+def test_a_layer_that_joined_and_left_has_its_credit_for_the_time_between() -> None:
+    log = joined()
+    run = replace(RUN, evals=12)
+    assert all(redecide(run, log, [], load))
+    (credit,) = leave_one_out(run, log, lambda: [], load)
+    assert (credit.layer, credit.different) == ("Notes", 4)

@@ -11,6 +11,9 @@ from bilevel import doctor
 from bilevel.doctor import GIB, Check, checks_table
 from bilevel.errors import ExecutorError
 from bilevel.model import Outcome
+from bilevel.sandbox import policy
+from bilevel.sandbox.errors import SandboxRefused
+from bilevel.sandbox.sandboxed import Sandbox
 from factories import shown
 
 
@@ -103,6 +106,25 @@ def test_gpus_are_what_the_driver_reports(
 
 def test_no_gpu_is_fine() -> None:
     assert doctor.gpu("no-such-program") == Check("GPU", "ok", "none; everything runs on the CPU")
+
+
+def test_the_sandbox_is_tried_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = doctor.sandbox()
+    level = check.found.partition(":")[0]
+    assert level in policy.DESCRIPTIONS, check
+    assert (check.status == "ok") == (level != "weak") == (not check.remedy)
+    monkeypatch.setattr(Sandbox, "level", lambda _: "weak")
+    weak = doctor.sandbox()
+    assert (weak.status, policy.describe("weak") in weak.found) == ("warn", True)
+    assert "use Linux" in weak.remedy
+
+    def refuse(_: Sandbox) -> str:
+        raise SandboxRefused("a worker did not start: no memory")
+
+    monkeypatch.setattr(Sandbox, "level", refuse)
+    broken = doctor.sandbox()
+    assert (broken.status, broken.found) == ("fail", "a worker did not start: no memory")
+    assert broken.remedy
 
 
 SECRET = "sk-a1b2c3"

@@ -8,14 +8,17 @@ ROOT = Path(__file__).parent.parent / "src" / "bilevel"
 LEVELS = tuple(
     set(names.split())
     for names in (
-        "errors space model seeds prompts codec bilevel __version__",
+        "errors space model sessions seeds prompts codec bilevel __version__",
         "mechanism protocols history",
-        "stack evaluate tape prompting proposer loop replay attribution sandbox",
-        "conformance",
+        "stack evaluate tape prompting proposer steering steering_rules steering_words loop "
+        "attribution sharing sandbox",
+        "conformance normalise mending vocabulary probing objections gate screening surrogate "
+        "diagnostics authoring merit dialogue outer engine replay",
         "mechanisms tasks llm executors store",
-        "assemble",
-        "cli cli_models cli_mechanisms running live results progress summary render describe "
-        "noise doctor __main__",
+        "assemble stacks",
+        "cli cli_models cli_mechanisms cli_compare compare compare_helpers comparison "
+        "comparison_output running live results progress summary render describe noise doctor "
+        "__main__",
     )
 )
 

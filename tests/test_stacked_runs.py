@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bilevel.assemble import Settings, Workspace, begin, conduct, layers
+from bilevel.assemble import Settings, Workspace, begin, conduct
 from bilevel.attribution import influence, redecide
 from bilevel.errors import ConfigError
 from bilevel.model import Call, Decision, Fault, Run
 from bilevel.replay import replay
+from bilevel.stacks import layers
 from resumable import SCRIPT, TASK, Silent, reply
 from worlds import Scripted
 
@@ -30,7 +31,7 @@ def test_a_stacked_run_is_attributed_and_replays(tmp_path: Path) -> None:
     changed = {(i.layer, i.hook): i.changed for i in influence(records)}
     ucb1 = run.stack[0].partition("@")[2]
     assert changed[ucb1, "plan"] > 0
-    assert replay(run, records, layers(run)).difference is None
+    assert replay(run, records, lambda: layers(run)).difference is None
     assert all(redecide(run, records, layers(run)))
     assert not all(redecide(run, records, layers(run)[1:]))
 
@@ -46,7 +47,7 @@ def test_a_mechanism_that_remembers_goes_on_from_the_last_run(tmp_path: Path) ->
     last = [d.state for _, d in workspace.store.read(first.id, Decision)][-1]
     _, second = go(tmp_path, "memory", evals=2)
     assert list(second.states.values()) == [last]
-    assert replay(second, workspace.records(second.id), layers(second)).difference is None
+    assert replay(second, workspace.records(second.id), lambda: layers(second)).difference is None
 
 
 def test_an_unknown_mechanism_is_named(tmp_path: Path) -> None:

@@ -9,28 +9,28 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import bilevel
-from bilevel import mechanisms
+from bilevel.engine import Edges, build
 from bilevel.errors import ConfigError, ExecutorError, LLMError
-from bilevel.evaluate import JobEvaluator
+from bilevel.evaluate import Evaluator, InlineEvaluator, JobEvaluator
 from bilevel.executors.local import LocalExecutor
-from bilevel.history import History
-from bilevel.loop import Loop
-from bilevel.model import Call, Decision, Outcome, Phase, Record, Run, Stop, Trial
-from bilevel.proposer import Proposer
+from bilevel.model import Call, Outcome, OuterPlan, Phase, Record, Run, Stop, Trial
 from bilevel.protocols import LLM, Executor, Task
-from bilevel.stack import Layer, Stack
+from bilevel.replay import Replay, replay
+from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.sharing import Sharing
+from bilevel.stacks import entries, layers, needs_sandbox, remembered
 from bilevel.store.sqlite import SqliteStore
 from bilevel.tape import Tape
+from bilevel.tasks import builtin
+from bilevel.tasks.function import FunctionTask
 from bilevel.tasks.loading import load_task
-
-GPT = Path(__file__).parent / "tasks" / "gpt"
-BUILTIN = {"gpt": GPT / "task.toml", "gpt-cuda": GPT / "task_cuda.toml"}
 
 
 class Watcher(Protocol):
@@ -46,7 +46,9 @@ class Settings:
     """What the user asks of a run. None takes the task's own value.
 
     evals: evaluations of proposals. wall: seconds after which no further step begins.
-    stack: names of mechanisms, lowest first.
+    stack: names of mechanisms, lowest first, or paths of files. remember: whether one that
+    remembers earlier runs may. outer: the outer loop. allow_weak: whether code that is not ours
+    may run where the machine cannot lock it in.
     """
 
     evals: int = 30
@@ -57,6 +59,9 @@ class Settings:
     baselines: int | None = None
     confirms: int | None = None
     stack: tuple[str, ...] = ()
+    remember: bool = True
+    outer: OuterPlan = field(default_factory=OuterPlan)
+    allow_weak: bool = False
 
 
 class Workspace:
@@ -84,13 +89,22 @@ class Workspace:
 
 def find_task(name: str) -> tuple[Task, str]:
     """The task of a built-in name or a path, and the name or whole path to find it by again."""
-    if name in BUILTIN:
-        return load_task(BUILTIN[name]), name
+    shipped = builtin.find(name)
+    if shipped is not None:
+        return shipped, name
     return load_task(Path(name)), str(Path(name).resolve())
 
 
 def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
     """A new run, entered into the store. Raises ConfigError for settings that make no sense."""
+    run = planned(workspace, name, settings)
+    run = replace(run, id=workspace.store.next_id(run.task))
+    workspace.store.create(run)
+    return run
+
+
+def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
+    """The run that `begin` would enter into the store, without a name. Raises ConfigError."""
     task, source = find_task(name)
     baselines = task.baselines if settings.baselines is None else settings.baselines
     confirms = task.confirms if settings.confirms is None else settings.confirms
@@ -102,8 +116,9 @@ def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
     ):
         if value < least:
             raise ConfigError(f"{label} is {value} but must be at least {least}")
+    stack, own = entries(settings.stack)
     run = Run(
-        id=workspace.store.next_id(task.name),
+        id="",
         task=task.name,
         space=task.space,
         objective=task.objective,
@@ -115,22 +130,35 @@ def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
         wall=settings.wall,
         llm=settings.llm,
         slots=settings.slots,
-        stack=tuple(f"{name}@{mechanisms.source(name).sha}" for name in settings.stack),
-        states=remembered(workspace, task.name, settings.stack),
+        stack=stack,
+        states=remembered(workspace.store, task.name, settings.stack) if settings.remember else {},
+        sources=own,
+        outer=settings.outer,
         source=source,
         fingerprint=fingerprint(task),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=bilevel.__version__,
         machine=machine(),
     )
-    workspace.store.create(run)
-    return run
+    return replace(run, sandbox=_level(run, settings.allow_weak))
 
 
-def conduct(workspace: Workspace, run: Run, llm: LLM, watcher: Watcher) -> Stop:
+def _level(run: Run, allow_weak: bool) -> str:
+    """How well a sandbox holds code on this machine, "" where the run needs none."""
+    if not needs_sandbox(run):
+        return ""
+    with Sandbox(allow_weak=allow_weak) as sandbox:
+        sandbox.take(()).kill()
+        return sandbox.level()
+
+
+def conduct(
+    workspace: Workspace, run: Run, llm: LLM, watcher: Watcher, sharing: Sharing | None = None
+) -> Stop:
     """Go on with a run until it ends, is interrupted, or cannot go on; the log says which.
 
-    llm: the model that the run names; its owner closes it.
+    llm: the model that the run names; its owner closes it. sharing: what other runs were told and
+    measured, which is not asked or measured again.
 
     Raises RunBusy, and ConfigError when the task is no longer what the run began with.
     """
@@ -140,21 +168,28 @@ def conduct(workspace: Workspace, run: Run, llm: LLM, watcher: Watcher) -> Stop:
             f"{run.source} has changed since {run.id} began, and its trials would no longer "
             "compare; restore it, or start a new run"
         )
-    with workspace.store.writing(run.id):
-        records = workspace.records(run.id)
-        append = _appending(workspace, run, watcher)
+    with workspace.store.writing(run.id), ExitStack() as closing:
         executor = LocalExecutor(workspace.folder(run.id) / "trials", slots=run.slots)
-        loop = _loop(run, task, records, llm, executor, append, watcher)
+        closing.callback(executor.close)
+        edges = _edges(workspace, run, llm, watcher, evaluator_of(task, executor), sharing)
+        if needs_sandbox(run):
+            edges.sandbox = closing.enter_context(Sandbox(allow_weak=run.sandbox == "weak"))
+        loop = build(run, edges)
         try:
             return loop.go()
         except KeyboardInterrupt:
             stop = Stop(len(loop.history.proposals), "interrupted")
         except (LLMError, ExecutorError) as error:
             stop = Stop(len(loop.history.proposals), "failed", str(error))
-        finally:
-            executor.close()
-        append(stop)
+        edges.log(stop)
         return stop
+
+
+def evaluator_of(task: Task, executor: Executor) -> Evaluator:
+    """Calls a task that is a quick, trusted function here; has any other run as a job."""
+    if isinstance(task, FunctionTask) and task.inline:
+        return InlineEvaluator(task)
+    return JobEvaluator(task, executor)
 
 
 def try_baseline(name: str) -> Outcome:
@@ -165,7 +200,7 @@ def try_baseline(name: str) -> Outcome:
     task, _ = find_task(name)
     with tempfile.TemporaryDirectory() as folder:
         executor = LocalExecutor(Path(folder))
-        evaluator = JobEvaluator(task, executor)
+        evaluator = evaluator_of(task, executor)
         evaluator.start(0, task.space.defaults(), 0)
         try:
             while not (ended := evaluator.finished()):
@@ -183,55 +218,30 @@ def _appending(workspace: Workspace, run: Run, watcher: Watcher) -> Callable[[Re
     return append
 
 
-def _loop(
+def _edges(
+    workspace: Workspace,
     run: Run,
-    task: Task,
-    records: Sequence[Record],
     llm: LLM,
-    executor: Executor,
-    append: Callable[[Record], object],
     watcher: Watcher,
-) -> Loop:
+    evaluator: Evaluator,
+    sharing: Sharing | None,
+) -> Edges:
+    records = workspace.records(run.id)
+    append = _appending(workspace, run, watcher)
     calls = [r for r in records if isinstance(r, Call)]
-    return Loop(
-        run=run,
-        objective=run.objective,
-        history=History(run.space, records),
-        proposer=Proposer(run.brief, run.objective, Tape(run.llm, llm, calls, append), run.seed),
-        evaluator=JobEvaluator(task, executor),
-        stack=Stack(layers(run), run.seed, append, records),
+    if sharing is not None:
+        llm, evaluator = sharing.llm(run.llm, llm, calls), sharing.evaluator(evaluator)
+    edges = Edges(
+        tape=Tape(run.llm, llm, calls),
+        evaluator=evaluator,
         append=append,
+        records=records,
         expired=_clock(run, records),
         watch=watcher.phase,
     )
-
-
-def layers(run: Run) -> list[Layer]:
-    """Fresh layers of the run's stack. Raises ConfigError when one has changed, MissingExtra."""
-    made = []
-    for entry in run.stack:
-        name, _, sha = entry.partition("@")
-        source = mechanisms.source(name)
-        if sha != source.sha:
-            raise ConfigError(
-                f"mechanism {name} has changed since {run.id} began; restore it, or start a new run"
-            )
-        layer = Layer(sha, name, mechanisms.load(name))
-        if sha in run.states:
-            layer.mechanism._restore(run.states[sha])
-        made.append(layer)
-    return made
-
-
-def remembered(workspace: Workspace, task: str, stack: Sequence[str]) -> dict[str, str]:
-    """By sha, the last state in this task's earlier runs of each mechanism that remembers."""
-    wanted = {mechanisms.source(n).sha for n in stack if mechanisms.load(n).remembers}
-    states: dict[str, str] = {}
-    for run in workspace.store.runs() if wanted else []:
-        if run.task == task:
-            decisions = [d for _, d in workspace.store.read(run.id, Decision)]
-            states |= {d.layer: d.state for d in decisions if d.layer in wanted}
-    return states
+    edges.tape = Tape(run.llm, llm, calls, edges.log)
+    edges.layers = lambda: layers(run, edges.sandbox)
+    return edges
 
 
 def _clock(run: Run, records: Sequence[Record]) -> Callable[[], str]:
@@ -269,3 +279,11 @@ def machine() -> dict[str, str]:
         names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         facts["processor"] = names[0].partition(":")[2].strip() if names else platform.machine()
     return facts
+
+
+def replayed(run: Run, records: Sequence[Record]) -> Replay:
+    """A recorded run decided again, its generated code in a sandbox."""
+    if not needs_sandbox(run):
+        return replay(run, records, lambda: layers(run))
+    with Sandbox(allow_weak=run.sandbox == "weak") as sandbox:
+        return replay(run, records, lambda: layers(run, sandbox), sandbox)

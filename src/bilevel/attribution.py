@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bilevel.history import History, seed_index
+from bilevel.loop import first_move
 from bilevel.mechanism import View
-from bilevel.model import Decision, Draft, Move, Proposal, Record, Run, Trial
+from bilevel.model import (
+    Decision,
+    Draft,
+    Layering,
+    MechanismSource,
+    Move,
+    Proposal,
+    Record,
+    Run,
+    Trial,
+)
 from bilevel.seeds import generator
 from bilevel.stack import Hook, Layer, Stack
+
+Load = Callable[[MechanismSource], Layer]
 
 
 @dataclass(frozen=True)
@@ -41,35 +54,83 @@ def influence(records: Sequence[Record]) -> list[Influence]:
 
 
 def leave_one_out(
-    run: Run, records: Sequence[Record], layers: Callable[[], Sequence[Layer]]
+    run: Run,
+    records: Sequence[Record],
+    layers: Callable[[], Sequence[Layer]],
+    load: Load | None = None,
 ) -> list[Credit]:
     """For each layer, the recorded decisions that the others alone would not have taken.
 
-    layers: makes fresh ones of the run's stack. Every decision is taken again from the run's own
-    history up to it, so that one difference does not hide those that follow.
+    layers: makes fresh ones of the stack that the run began with. load: makes those that joined
+    later. Every decision is taken again from the run's own history up to it, so that one
+    difference does not hide those that follow.
     """
+    joined = [r.sha for r in records if isinstance(r, Layering) and r.action == "add"]
     credits = []
-    for index, layer in enumerate(layers()):
-        others = list(layers())
-        del others[index]
-        same = redecide(run, records, others)
-        credits.append(Credit(layer.sha, len(same), same.count(False)))
+    for sha in dict.fromkeys([*(layer.sha for layer in layers()), *joined]):
+        same = redecide(run, records, layers(), load, without=sha)
+        credits.append(Credit(sha, len(same), same.count(False)))
     return credits
 
 
-def redecide(run: Run, records: Sequence[Record], layers: Sequence[Layer]) -> list[bool]:
-    """Whether these layers decide each recorded plan, screening and acceptance the same way."""
-    history, same = History(run.space), list[bool]()
-    stack = Stack(layers, run.seed, lambda _: None)
+def redecide(
+    run: Run,
+    records: Sequence[Record],
+    layers: Sequence[Layer],
+    load: Load | None = None,
+    *,
+    without: str = "",
+) -> list[bool]:
+    """Whether these layers decide each recorded plan, screening and acceptance the same way.
+
+    load: makes the layers that joined during the run. without: sha of one to leave out.
+    """
+    stack = Stack([x for x in layers if x.sha != without], run.seed, lambda _: None)
+    same = list[bool]()
+    sources = {r.sha: r for r in records if isinstance(r, MechanismSource)}
+    for record, view, history in moments(run, records):
+        if isinstance(record, Proposal):
+            same += [_plans(stack, view, record), _screens(stack, view, record, history)]
+        elif isinstance(record, Trial):
+            same.append(accept(stack, view, record) == record.kept)
+        elif record.action == "remove":
+            stack.layers = [x for x in stack.layers if x.sha != record.sha]
+        elif record.sha != without:
+            assert load is not None, "a layer joined during the run; give `load` to make it"
+            stack.layers.append(load(sources[record.sha]))
+    return same
+
+
+def moments(
+    run: Run, records: Sequence[Record]
+) -> Iterator[tuple[Proposal | Trial | Layering, View, History]]:
+    """Each proposal, search trial and change of layers, with what was known just before it."""
+    history = History(run.space)
     for record in records:
         if isinstance(record, Proposal):
-            view = _view(run, history, record.step)
-            same += [_plans(stack, view, record), _screens(stack, view, record, history)]
+            yield record, _view(run, history, record.step), history
         elif isinstance(record, Trial) and record.role == "search":
-            view = _view(run, history, len(history.proposals) - 1)
-            same.append(_accepts(stack, view, record) == record.kept)
+            yield record, _view(run, history, len(history.proposals) - 1), history
+        elif isinstance(record, Layering):
+            yield record, _view(run, history, record.step), history
         history.add(record)
-    return same
+
+
+def plan(stack: Stack, view: View) -> list[Move]:
+    """What the stack makes of the loop's own move."""
+    return stack.plan(view, [first_move(view)])
+
+
+def accept(stack: Stack, view: View, trial: Trial) -> bool:
+    """What the stack makes of greedy's answer."""
+    assert view.incumbent.score is not None
+    better = trial.score is not None and trial.score > view.incumbent.score
+    return stack.accept(view, replace(trial, kept=False), better and seed_index(trial) == 0)
+
+
+def unedited(draft: Draft) -> Draft:
+    """The draft as it was proposed."""
+    return replace(draft, values=draft.edits[0].before, edits=()) if draft.edits else draft
 
 
 def _view(run: Run, history: History, step: int) -> View:
@@ -79,21 +140,11 @@ def _view(run: Run, history: History, step: int) -> View:
 
 
 def _plans(stack: Stack, view: View, proposal: Proposal) -> bool:
-    return stack.plan(view, [Move(parents=(view.incumbent.id,))]) == list(proposal.moves)
+    return plan(stack, view) == list(proposal.moves)
 
 
 def _screens(stack: Stack, view: View, proposal: Proposal, history: History) -> bool:
-    drafts = [_unedited(d) for d in proposal.drafts]
+    drafts = [unedited(d) for d in proposal.drafts]
     chosen = history.fresh(stack.screen(view, drafts) if drafts else [])
     recorded = {d.id: d for d in proposal.drafts}
     return chosen[: view.left] == [recorded[i] for i in proposal.queue]
-
-
-def _unedited(draft: Draft) -> Draft:
-    return replace(draft, values=draft.edits[0].before, edits=()) if draft.edits else draft
-
-
-def _accepts(stack: Stack, view: View, trial: Trial) -> bool:
-    assert view.incumbent.score is not None
-    better = trial.score is not None and trial.score > view.incumbent.score
-    return stack.accept(view, replace(trial, kept=False), better and seed_index(trial) == 0)

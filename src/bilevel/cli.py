@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 
 from bilevel import __version__
+from bilevel.cli_compare import compare
 from bilevel.cli_mechanisms import mechanisms
 from bilevel.cli_models import models
 from bilevel.errors import BilevelError, ConfigError
@@ -34,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(mechanisms, name="mechanisms")
 app.add_typer(models, name="models")
+app.command()(compare)
 console = Console()
 
 Home = Annotated[
@@ -44,7 +47,10 @@ RunId = Annotated[
 ]
 LogId = Annotated[
     str | None,
-    typer.Argument(help="A run's name, or a file that `show --json` printed; latest if left out."),
+    typer.Argument(
+        help="A run's name, or a file that `show --json` printed, perhaps packed by gzip; "
+        "latest if left out."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Llm = Annotated[
@@ -205,11 +211,10 @@ def best(
 @app.command()
 def replay(name: LogId = None, home: Home = HERE) -> None:
     """Decide a recorded run again, without LLM and without jobs; the first difference, if any."""
-    from bilevel.assemble import layers
-    from bilevel.replay import replay as decide_again
+    from bilevel.assemble import replayed
 
     found, records = _log(name, home)
-    result = decide_again(found, records, layers(found))
+    result = replayed(found, records)
     if result.difference is None:
         console.print(
             f"{found.id}: all {result.decisions} proposals and trials came out as recorded"
@@ -298,12 +303,13 @@ def _find(name: str | None, home: Path) -> tuple[Workspace, Run]:
 
 def _log(name: str | None, home: Path) -> tuple[Run, list[Record]]:
     """A run and its records, from the store or from a file that `show --json` printed."""
-    if name is not None and name.endswith(".json"):
+    if name is not None and name.endswith((".json", ".json.gz")):
         from bilevel.codec import load_log
 
         if not Path(name).is_file():
             raise ConfigError(f"there is no file {name}; give a run's name or an exported run")
-        return load_log(Path(name).read_text(encoding="utf-8"))
+        data = Path(name).read_bytes()
+        return load_log((gzip.decompress(data) if name.endswith(".gz") else data).decode())
     workspace, found = _find(name, home)
     return found, workspace.records(found.id)
 

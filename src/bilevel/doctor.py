@@ -25,6 +25,9 @@ from rich.text import Text
 
 from bilevel.errors import BilevelError
 from bilevel.model import Outcome
+from bilevel.sandbox import policy
+from bilevel.sandbox.errors import SandboxRefused
+from bilevel.sandbox.sandboxed import Sandbox
 
 GIB = 2**30
 PYTHON = (3, 11)
@@ -73,6 +76,7 @@ def checks(
         *(library(name, extra) for name, extra in EXTRAS.items()),
         openmp(find_library("gomp")),
         gpu(),
+        sandbox(),
         keys(environ),
         *weights(),
     ]
@@ -191,6 +195,21 @@ def gpu(program: str = "nvidia-smi", seconds: float = GPU_SECONDS) -> Check:
     if done.returncode or not lines:
         return Check("GPU", "warn", f"{program} ended with status {done.returncode}", remedy)
     return Check("GPU", "ok", "; ".join(lines))
+
+
+def sandbox() -> Check:
+    """How well generated code is held here; starts a worker, which tries to break out."""
+    with Sandbox() as held:
+        try:
+            level = held.level()
+        except SandboxRefused as error:
+            remedy = "mend what is named there; until then no generated mechanism can run"
+            return Check("sandbox", "fail", str(error), remedy)
+    found = f"{level}: {policy.describe(level)}"
+    if held.no_ring:
+        found += f". No outer ring: {held.no_ring[:200]}"
+    remedy = "use Linux (x86_64 or aarch64), if need be in a container" if level == "weak" else ""
+    return Check("sandbox", "warn" if remedy else "ok", found, remedy)
 
 
 def keys(environ: Mapping[str, str]) -> Check:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from bilevel.errors import InvalidCandidate, StoreError
 from bilevel.model import Draft, Objective, Outcome, Role, Trial, Values
-from bilevel.protocols import Executor, Task
+from bilevel.protocols import Executor, InlineTask, Task
 from bilevel.space import Space
 
 POLL = 0.2
@@ -70,6 +71,26 @@ class JobEvaluator:
             return done
         ended = self._executor.wait(POLL)
         return [Evaluated(key, self._task.read(r), r.seconds) for key, r in ended]
+
+
+class InlineEvaluator:
+    """Calls a task's function in this process: no job, no files, and no time limit."""
+
+    def __init__(self, task: InlineTask) -> None:
+        self.slots = 1
+        self._task = task
+        self._done: list[Evaluated] = []
+
+    def start(self, key: int, values: Values, seed: int) -> None:
+        """Evaluate at once. An exception of the function is a bug in it, and is let through."""
+        begun = time.perf_counter()
+        outcome = self._task.call(values, seed)
+        self._done.append(Evaluated(key, outcome, time.perf_counter() - begun))
+
+    def finished(self) -> list[Evaluated]:
+        """All that were started."""
+        done, self._done = self._done, []
+        return done
 
 
 class RecordedEvaluator:

@@ -27,8 +27,14 @@ from bilevel.model import (
 from bilevel.proposer import Proposer
 from bilevel.seeds import derive, generator
 from bilevel.stack import Stack
+from bilevel.steering import focus
 
 IDLE_STEPS = 20  # steps in a row without an evaluation, after which a run gives up
+
+
+def first_move(view: View) -> Move:
+    """The loop's own move: from the incumbent, within what the steering's strategy aims at."""
+    return Move(parents=(view.incumbent.id,), focus=focus(view))
 
 
 @dataclass
@@ -36,8 +42,8 @@ class Loop:
     """One run of the inner loop over an append-only log.
 
     history: the fold of the log so far; a run that was stopped goes on from it. append: makes a
-    record durable. expired: why no further step may begin, "" while one may. watch: told what
-    happens now.
+    record durable. expired: why no further step may begin, "" while one may. between: called
+    before every step, for the outer loop. watch: told what happens now.
     """
 
     run: Run
@@ -48,6 +54,7 @@ class Loop:
     stack: Stack
     append: Callable[[Record], object]
     expired: Callable[[], str] = lambda: ""
+    between: Callable[[], None] = lambda: None
     watch: Callable[[Phase], None] = lambda _: None
 
     def go(self) -> Stop:
@@ -75,13 +82,14 @@ class Loop:
                 return self._stop("wall", why)
             if self.history.idle_steps() >= IDLE_STEPS:
                 return self._stop("refused", f"{IDLE_STEPS} steps in a row led to no evaluation")
+            self.between()
             self.step()
         return None
 
     def step(self) -> None:
         """Plan, draft, screen, evaluate, accept."""
         view = self._view(len(self.history.proposals))
-        moves = self.stack.plan(view, [Move(parents=(view.incumbent.id,))])
+        moves = self.stack.plan(view, [first_move(view)])
         drafts, refusals = self._draft(view, moves)
         screened = self.stack.screen(view, drafts) if drafts else []
         chosen = self.history.fresh(screened)

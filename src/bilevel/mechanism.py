@@ -80,7 +80,10 @@ class View:
         """Names of the parameters that a trial set otherwise than the trial it started from."""
         if trial.draft is None:
             return ()
-        return self.space.changed(self.base(trial.draft.move).values, trial.values)
+        parents = {t.id: t for t in self.trials}
+        first = trial.draft.move.parents[:1]
+        start = parents[first[0]] if first else self.trials[0]
+        return self.space.changed(start.values, trial.values)
 
     def tries(self, name: str) -> list[Trial]:
         """Trials that changed this parameter, in order."""

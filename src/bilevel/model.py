@@ -216,7 +216,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Reply:
-    """A completion. Tokens are the server's counts; `tokens_cached` of `tokens_in` were reused."""
+    """A completion. Tokens are the server's counts; `tokens_cached` of `tokens_in` were reused.
+
+    attempts: requests that it took, 0 for a reply taken over from another run.
+    """
 
     text: str
     model: str
@@ -294,7 +297,8 @@ class Run:
     are counted apart. baselines: measurements of the default configuration before the search, at
     least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
     llm: name of the model. stack: mechanisms as NAME@SHA, lowest first; states: with what JSON
-    state those begin that remember earlier runs, by sha. outer: the outer loop. sandbox: how well
+    state those begin that remember earlier runs, by sha. sources: by sha, the texts of those that
+    are a user's own files. outer: the outer loop. sandbox: how well
     generated code was held, "" where there was none. created: ISO 8601, UTC. machine: what it ran
     on, for the report only.
     """
@@ -313,6 +317,7 @@ class Run:
     slots: int = 1
     stack: tuple[str, ...] = ()
     states: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     outer: OuterPlan = field(default_factory=OuterPlan)
     sandbox: str = ""
     source: str = ""

@@ -39,6 +39,11 @@ class Task(Protocol):
         """Whether `seed` changes the job; if not, repeats measure run-to-run noise only."""
         ...
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same values and seed give the same metric to the last bit."""
+        ...
+
     def brief(self) -> str:
         """What a proposer must know: the goal, the fixed rules, in a few lines."""
         ...
@@ -49,6 +54,14 @@ class Task(Protocol):
 
     def read(self, result: JobResult) -> Outcome:
         """What the job measured; pure. A crash or a missing metric is an outcome, no exception."""
+        ...
+
+
+class InlineTask(Task, Protocol):
+    """A task that is quick and trusted enough to be evaluated in the program's own process."""
+
+    def call(self, values: Values, seed: int) -> Outcome:
+        """What `read` says of the job. Lets through what the function raises, as a bug in it."""
         ...
 
 

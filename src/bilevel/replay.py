@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from bilevel.engine import Edges, build
 from bilevel.errors import BilevelError
 from bilevel.evaluate import RecordedEvaluator
-from bilevel.history import History
-from bilevel.loop import Loop
-from bilevel.model import Call, Proposal, Record, Run, Trial
-from bilevel.proposer import Proposer
-from bilevel.stack import Layer, Stack
+from bilevel.model import Call, Layering, Proposal, Record, Run, Session, Steering, Trial
+from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.stack import Layer
 from bilevel.tape import Tape
+
+DECIDED = Proposal | Trial | Steering | Session | Layering  # kinds of records that must come again
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,48 @@ class _Comparison:
         return self.matched == len(self.recorded)
 
     def append(self, record: Record) -> None:
-        if not isinstance(record, Proposal | Trial):
+        if not isinstance(record, DECIDED):
             return
         self.replayed = record
-        if self.complete or record != self.recorded[self.matched]:
+        if self.complete or _timeless(record) != _timeless(self.recorded[self.matched]):
             raise _Mismatch
         self.matched += 1
 
 
-def replay(run: Run, records: Sequence[Record], layers: Sequence[Layer] = ()) -> Replay:
+def _timeless(record: Record) -> Record:
+    """The record without what a clock measured."""
+    if not isinstance(record, Session):
+        return record
+    attempts = [
+        replace(a, figures={k: v for k, v in a.figures.items() if not k.startswith("ms")})
+        for a in record.attempts
+    ]
+    return replace(record, attempts=tuple(attempts))
+
+
+def replay(
+    run: Run,
+    records: Sequence[Record],
+    layers: Callable[[], Sequence[Layer]] = tuple,
+    sandbox: Sandbox | None = None,
+) -> Replay:
     """The run decided again from its calls and outcomes; it need not have ended.
 
-    layers: fresh ones of the run's stack.
+    layers: makes fresh ones of the stack that the run began with. sandbox: holds the generated
+    code of a run that has some.
     """
-    decided = _Comparison([r for r in records if isinstance(r, Proposal | Trial)])
-    tape = Tape(run.llm, None, [r for r in records if isinstance(r, Call)])
+    decided = _Comparison([r for r in records if isinstance(r, DECIDED)])
     trials = [r for r in records if isinstance(r, Trial)]
-    loop = Loop(
-        run=run,
-        objective=run.objective,
-        history=History(run.space),
-        proposer=Proposer(run.brief, run.objective, tape, run.seed),
-        evaluator=RecordedEvaluator(trials, run.space, run.objective, run.slots),
-        stack=Stack(layers, run.seed, decided.append),
-        append=decided.append,
-        expired=lambda: "the record ends here" if decided.complete else "",
+    loop = build(
+        run,
+        Edges(
+            tape=Tape(run.llm, None, [r for r in records if isinstance(r, Call)]),
+            evaluator=RecordedEvaluator(trials, run.space, run.objective, run.slots),
+            append=decided.append,
+            layers=layers,
+            sandbox=sandbox,
+            expired=lambda: "the record ends here" if decided.complete else "",
+        ),
     )
     why = "the replayed record differs"
     try:

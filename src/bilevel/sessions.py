@@ -14,17 +14,20 @@ class Attempt:
     """A source that was judged.
 
     way: how the LLM was asked for it. written: what it wrote, as it came; source: the same as it
-    was judged, normalised. rule: of the gate, that refused it, "" if none did; words: what its
-    author was told. figures: what the gate measured, by name.
+    was judged, normalised, and name its class. rule: of the gate, that refused it, "" if none did;
+    words: what its author was told. figures: what the gate measured, by name. parents: shas of
+    the sources that it was made from.
     """
 
     way: Way
     written: str
     source: str
     sha: str
+    name: str = ""
     rule: str = ""
     words: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

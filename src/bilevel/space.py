@@ -57,6 +57,8 @@ class Param:
     def _check_number(self, value: Value) -> Value:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidCandidate(f"{self.name} is {value!r} but must be a number ({self.kind})")
+        # One plain number from here on: a subclass could be another at each look.
+        value = float(value) if isinstance(value, float) else int(value)
         if not math.isfinite(value):
             raise InvalidCandidate(f"{self.name} is {value} but must be finite")
         if self.kind == "int":
@@ -171,9 +173,11 @@ class Space:
 
     def key(self, values: Values) -> str:
         """The identity of a configuration: equal exactly for equal values."""
-        # As floats, for 0 and 0.0 are one value of a float.
+        # As floats, for 0, 0.0 and -0.0 are one value of a float.
         numbers = {p.name for p in self.params if p.kind == "float"}
-        return json.dumps([float(values[n]) if n in numbers else values[n] for n in self.names])
+        return json.dumps(
+            [float(values[n]) + 0.0 if n in numbers else values[n] for n in self.names]
+        )
 
     def changed(self, before: Values, after: Values) -> tuple[str, ...]:
         """Names whose values differ, in the space's order."""

@@ -158,14 +158,14 @@ class Stack:
                 answer = getattr(mechanism, hook)(replace(view, rng=rng), *before, given)
                 check(view, value, answer)
                 self._check_empty(layer, hook, value, answer)
-                state = mechanism._state()
+                state, texts = mechanism._state(), (_text(value), _text(answer))
             except Exception as error:  # noqa: BLE001 - the wall: no layer may stop the run
                 mechanism._restore(held)
                 self._fault(layer, hook, view.step, error)
                 continue
             # Through JSON after every call, so that a resumed run cannot differ.
             mechanism._restore(state)
-            texts, ms = (_text(value), _text(answer)), 1000 * (time.perf_counter() - start)
+            ms = 1000 * (time.perf_counter() - start)
             self._log(Decision(view.step, layer.sha, hook, key, *texts, ms, state))
             self._count_empty(layer.sha, hook, *texts)
             value = answer

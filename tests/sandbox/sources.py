@@ -112,7 +112,10 @@ RAISES: dict[str, tuple[str, str]] = {
     "state size": (hook("self.a = 'x' * 2**20\nreturn moves"), "at most 1048576 may be kept"),
     "state wide": (hook("self.a = [0] * 10**6\nreturn moves"), "too large"),
     "mutates": (hook("view.incumbent.values['RATE'] = 1.0\nreturn moves"), "read-only"),
-    "late import": (hook("import wave\nreturn moves"), "No module named 'wave'"),
+    "late import": (
+        hook("import pandas\nreturn moves"),
+        r"No module named 'pandas' \(line 7, in plan\); pandas may not be imported; use view.sc",
+    ),
     "package": (hook("import bilevel.loop\nreturn moves"), "No module named 'bilevel.loop'"),
     "import error": (f"{HEAD}import wave\n", "No module named 'wave'"),
     "syntax": ("def broken(:\n", "SyntaxError"),

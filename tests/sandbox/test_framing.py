@@ -32,6 +32,7 @@ class Piped(Worker):
     """The host's end of a worker that is nothing but bytes already in its pipe."""
 
     def __init__(self, sent: bytes) -> None:
+        self._ring = None
         self.theirs, self._write = os.pipe()
         self._read, write = os.pipe()
         os.set_blocking(self._read, False)

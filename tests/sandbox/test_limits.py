@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bilevel.sandbox import limits
+from bilevel.sandbox import attempts, limits
 
 MACHINES = sorted(limits.ALLOWED)
 PID = 4242
@@ -79,5 +79,17 @@ def test_numbers_are_the_kernels(machine: str) -> None:
 
 
 def test_an_attempt_that_succeeds_says_so() -> None:
-    assert limits.attempt("stat") == "stat went through"
-    assert limits.attempt("exec").startswith("exec: ")
+    assert attempts.attempt("stat") == "stat went through"
+    assert attempts.attempt("exec").startswith("exec: ")
+
+
+def test_the_profile_for_macos_allows_nothing_but_to_end() -> None:
+    head, deny, *allowed = limits.seatbelt_profile().splitlines()
+    assert (head, deny) == ("(version 1)", "(deny default)")
+    assert allowed == ["(allow signal (target self))"]
+
+
+def test_macos_is_locked_by_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(limits.steps(1))[-2:] == ["landlock", "seccomp"]
+    monkeypatch.setattr(limits, "MACOS", True)
+    assert list(limits.steps(1)) == ["drop root", "seatbelt"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import pytest
 
 from bilevel.sandbox import policy
@@ -72,6 +74,26 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("installed", "name", "words"),
+    [
+        ((), "scipy", "scipy is not installed here; use math, statistics and view's helpers"),
+        (("numpy",), "sklearn.svm", "sklearn is not installed here; use numpy instead"),
+        (("numpy", "scipy"), "foo", "types, typing, warnings, numpy, scipy"),
+        (("numpy",), "torch.nn", "torch.nn may not be imported; use numpy"),
+        ((), "optuna", "use view.rng, view.from_unit()"),
+        ((), "concurrent.futures", "no thread can be started"),
+        ((), "bilevel.loop", "import from bilevel.mechanism, bilevel.model, bilevel.space"),
+    ],
+)
+def test_what_to_use_instead_is_there(
+    installed: tuple[str, ...], name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda lib: lib if lib in installed else None)
+    assert words in policy.refused(name)
+    assert not any(policy.refused(lib) for lib in (*installed, "math", "bilevel.model"))
+
+
 def test_the_modules_to_load_are_read_by_pattern() -> None:
     source = "import numpy as np, os\n  from scipy import stats, optimize\ndef broken(:"
     found = policy.modules(source)
@@ -80,11 +102,41 @@ def test_the_modules_to_load_are_read_by_pattern() -> None:
     assert policy.modules("import math") == ()
 
 
-def test_the_level_follows_from_the_attempts_alone() -> None:
-    expected = {"open": None, "fork": None}
-    held = {"open": "", "fork": ""}
-    assert policy.level(held, expected, "") == "strict+landlock"
-    assert policy.level(held, expected, "open went through") == "strict"
-    assert policy.level({**held, "fork": "fork went through"}, expected, "") == "weak"
-    assert policy.level({"open": ""}, expected, "") == "weak"
-    assert policy.level({}, expected, "") == "weak"
+HELD = {
+    "system": "linux",
+    "attempts": {"open": "", "fork": ""},
+    "landlock": "",
+    "outside": {"file": "", "socket": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level"),
+    [
+        ({}, "strict+landlock+bwrap"),
+        ({"outside": None}, "strict+landlock"),
+        ({"outside": {"file": "", "socket": "it was reached"}}, "strict+landlock"),
+        ({"outside": {"file": ""}}, "strict+landlock"),
+        ({"landlock": "open went through"}, "strict+bwrap"),
+        ({"landlock": "open went through", "outside": None}, "strict"),
+        ({"system": "darwin"}, "seatbelt"),
+        ({"system": "darwin", "attempts": {"open": "", "fork": "fork went through"}}, "weak"),
+        ({"attempts": {"open": "", "fork": "fork went through"}}, "weak"),
+        ({"attempts": {"open": ""}}, "weak"),
+        ({"attempts": {}}, "weak"),
+    ],
+)
+def test_the_level_follows_from_the_attempts_alone(changes: dict[str, Any], level: str) -> None:
+    assert policy.level({**HELD, **changes}, ("open", "fork"), ("file", "socket")) == level
+
+
+def test_a_level_is_described_in_one_line_that_says_what_is_not_denied() -> None:
+    for level in get_args(policy.Level):
+        words = policy.describe(level)
+        assert "\n" not in words
+        assert ("Not denied" in words) == (level != "weak")
+        assert ("Landlock" in words, "bubblewrap" in words) == (
+            "landlock" in level,
+            "bwrap" in level,
+        )
+    assert "can read and change your files" in policy.describe("weak")

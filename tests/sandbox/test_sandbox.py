@@ -15,8 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import BENIGN, FIRST, NO_LANDLOCK, QUICK, SPACE, VIEW, altered_limits, in_session
-from sources import BUSY, DENIED, ENDS, HEAD, NUDGE, RAISES, REACH, forbidden, hook
+from attacks import (
+    BENIGN,
+    FIRST,
+    NO_LANDLOCK,
+    QUICK,
+    SPACE,
+    VIEW,
+    altered_limits,
+    in_session,
+    works,
+)
 
 from bilevel.mechanism import Mechanism
 from bilevel.model import Decision, Draft, Fault, Layering, Move, Record, Trial
@@ -24,6 +33,7 @@ from bilevel.sandbox.errors import MechanismRaised, MechanismTimeout, SandboxRef
 from bilevel.sandbox.host import Worker
 from bilevel.sandbox.sandboxed import Sandbox, SandboxedMechanism
 from bilevel.stack import Layer
+from sources import BUSY, DENIED, ENDS, HEAD, NUDGE, RAISES, REACH, forbidden, hook
 from worlds import Log, build
 
 MOVES = [Move((0,))]
@@ -32,18 +42,10 @@ DRAFT = Draft(3, 0, Move((0,), tag="a"), {"RATE": 0.2}, "It may help.")
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(QUICK) as made:
+    with Sandbox(QUICK, ring=False) as made:
         if made.level() == "weak":
             pytest.skip("this machine cannot lock a worker; see the level's report")
         yield made
-
-
-def works(sandbox: Sandbox) -> bool:
-    """Whether a good mechanism still runs."""
-    mechanism = sandbox.load(BENIGN)
-    answer = mechanism.plan(VIEW, MOVES)
-    mechanism.close()
-    return answer == MOVES and mechanism.state == {"n": 1}
 
 
 @pytest.mark.parametrize("name", DENIED)
@@ -63,8 +65,12 @@ def test_a_broken_source_is_told_what_is_wrong(name: str, sandbox: Sandbox) -> N
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_hostile_source_ends_its_worker_only(name: str, sandbox: Sandbox) -> None:
+def test_a_hostile_source_ends_its_worker_only(
+    name: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, kind = ENDS[name]
+    if kind is MechanismTimeout:
+        monkeypatch.setattr(sandbox, "limits", replace(QUICK, call=0.3))
     started: list[int] = []
 
     def use() -> None:
@@ -78,6 +84,7 @@ def test_a_hostile_source_ends_its_worker_only(name: str, sandbox: Sandbox) -> N
         use()
     if kind is not MechanismRaised:
         assert [in_session(p) for p in started] == [[] for _ in started]
+    monkeypatch.undo()
     assert works(sandbox)
 
 
@@ -183,7 +190,10 @@ def test_the_wall_changes_no_decision(sandbox: Sandbox) -> None:
         mechanism.close()
 
 
-def test_faults_are_logged_and_the_run_ends_as_it_should(sandbox: Sandbox) -> None:
+def test_faults_are_logged_and_the_run_ends_as_it_should(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "limits", replace(QUICK, call=1.0))
     source = f"""{HEAD}
 class Fails(Mechanism):
     def __init__(self):
@@ -227,7 +237,7 @@ def test_one_stubbed_half_is_refused_as_well() -> None:
 
 
 def test_without_landlock_the_level_is_strict() -> None:
-    with altered_limits(NO_LANDLOCK), Sandbox(QUICK) as sandbox:
+    with altered_limits(NO_LANDLOCK), Sandbox(QUICK, ring=False) as sandbox:
         assert sandbox.load(BENIGN).level == "strict"
 
 
@@ -290,11 +300,13 @@ def test_many_calls_and_restarts_leave_no_descriptors(sandbox: Sandbox) -> None:
     mechanism.close()
 
 
-def test_a_stopped_worker_is_a_timeout(sandbox: Sandbox) -> None:
+def test_a_stopped_worker_is_a_timeout(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     mechanism = sandbox.load(BENIGN)
     os.kill(mechanism.pid or 0, signal.SIGSTOP)
-    with pytest.raises(MechanismTimeout, match="plan gave no answer in 3 s"):
+    monkeypatch.setattr(sandbox, "limits", replace(QUICK, call=0.3))
+    with pytest.raises(MechanismTimeout, match=r"plan gave no answer in 0.3 s"):
         mechanism.plan(VIEW, MOVES)
+    monkeypatch.undo()
     assert mechanism.plan(VIEW, MOVES) == MOVES
     mechanism.close()
 
@@ -324,7 +336,8 @@ def test_a_host_that_is_killed_takes_its_workers_along() -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from attacks import *\n"
         "sandbox = Sandbox(QUICK); mechanism = sandbox.load(BENIGN)\n"
-        "print(mechanism.pid, *[w.pid for w in sandbox._spares.values()], flush=True)\n"
+        "spares = [w.pid for w in sandbox._spares.values() if w.wait_ready()]\n"
+        "print(*map(os.getsid, [mechanism.pid, *spares]), flush=True)\n"
         "import time; time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]

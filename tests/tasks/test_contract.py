@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bilevel.assemble import BUILTIN
 from bilevel.conformance.task import TaskSuite
 from bilevel.protocols import Task
 from bilevel.space import Values
+from bilevel.tasks.builtin import BUILTIN
 from bilevel.tasks.loading import load_task
 from resumable import SCRIPT, TASK
 

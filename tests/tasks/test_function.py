@@ -7,8 +7,9 @@ from test_script import run
 
 from bilevel.conformance.task import TaskSuite
 from bilevel.errors import ConfigError
-from bilevel.model import Objective, Outcome
+from bilevel.model import JobResult, Objective, Outcome
 from bilevel.space import Param, Space, Values
+from bilevel.tasks import callfn
 from bilevel.tasks.function import FunctionTask
 from bilevel.tasks.loading import load_task
 
@@ -17,6 +18,7 @@ SPACE = Space((Param("x", "float", 0.5, 0.0, 1.0), Param("n", "int", 2, 1, 8)))
 FUNCTIONS = """
 import math, os, sys, time
 from dataclasses import dataclass
+from bilevel.errors import InvalidCandidate
 
 @dataclass
 class Point:
@@ -47,6 +49,13 @@ def text(values, seed):
 
 def other(values, seed):
     return {"los": 1}
+
+def refuses(values, seed):
+    print("METRIC loss=-999")
+    raise InvalidCandidate(f"x is {values['x']}\\nbut n is {values['n']}")
+
+def forges(values, seed):
+    return {"loss": 1.0, "a\\nMETRIC loss": -999}
 
 def leaves(values, seed):
     sys.exit(0)
@@ -88,12 +97,13 @@ def test_several_metrics(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("raises", "ValueError: x is 0.75\nat functions.py line 18: raise ValueError("),
+        ("raises", "ValueError: x is 0.75\nat functions.py line 19: raise ValueError("),
         ("dies", "killed by SIGABRT"),
         ("nan", "loss is nan"),
         ("text", "TypeError: loss is '0.1', but a metric must be a number"),
         ("other", "printed no line `loss: NUMBER`"),
         ("leaves", "printed no line `loss: NUMBER`"),
+        ("forges", "a name must be printable text"),
         ("missing", "has no attribute 'missing'"),
     ],
 )
@@ -101,6 +111,20 @@ def test_a_function_that_fails_is_a_crash(tmp_path: Path, name: str, part: str) 
     found = outcome(tmp_path, name)
     assert (found.status, found.value) == ("crash", None)
     assert part in found.error
+
+
+def test_a_function_may_refuse_values(tmp_path: Path) -> None:
+    found = outcome(tmp_path, "refuses")
+    assert found == Outcome("invalid", None, error="x is 0.75\nbut n is 2")
+
+
+@pytest.mark.parametrize("exit", [callfn.REFUSED, 0])
+def test_a_refusal_needs_its_words_and_its_status(tmp_path: Path, exit: int) -> None:
+    made = task(tmp_path, "square")
+    words = "" if exit else f"{callfn.REFUSAL}because\n"
+    assert made.read(JobResult(exit, words, 1.0)).status == "crash"
+    killed = JobResult(callfn.REFUSED, f"{callfn.REFUSAL}because\n", 1.0, "timeout")
+    assert made.read(killed).status == "timeout"
 
 
 def test_a_function_that_hangs_is_a_timeout(tmp_path: Path) -> None:

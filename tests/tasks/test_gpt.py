@@ -174,6 +174,7 @@ def test_task_files_open_the_search_and_lock_the_size() -> None:
     assert isinstance(small, ScriptTask)
     assert isinstance(full, ScriptTask)
     assert small.space.names == full.space.names
+    assert (small.deterministic, full.deterministic) == (True, False)
     assert set(small.locked) == set(full.locked) == {"ASPECT_RATIO", "HEAD_DIM", "DEPTH"}
     job = small.job(small.space.defaults(), seed=7)
     assert Source(job.files["train.py"])["SEED"].value == 7

@@ -5,6 +5,10 @@ Derive from a suite, say how to make the thing, and let pytest find the class:
     class TestMine(StoreSuite):
         def store(self, folder: Path) -> Store:
             return MyStore(folder)
+
+A mechanism is examined without pytest, for generated ones are as well, while a run goes on:
+
+    problems = check_mechanism(Mine)  # of bilevel.conformance.mechanism
 """
 
 from __future__ import annotations

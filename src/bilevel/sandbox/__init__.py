@@ -1,24 +1,28 @@
 """The wall: generated mechanisms run in a process that has locked itself.
 
-Covered, on Linux (x86_64, aarch64), as root or not, without any system package. A worker loads
-the modules that a mechanism may use, lowers its resource limits, leaves root, enters an empty
-Landlock ruleset where the kernel has one, and a seccomp filter that leaves it some 55 system
-calls: none takes a path, opens a socket, starts a process or a thread, or reaches another process.
-Then it tries what is now forbidden and reports what became of each attempt; from that alone the
-level follows (`strict+landlock`, `strict`, or `weak`, which is refused unless allowed), and only
-then is it sent the source. So a mechanism cannot read or write files, reach the network or the
+Covered, on Linux (x86_64, aarch64), as root or not, without any system package. A worker loads the
+modules that a mechanism may use, lowers its resource limits, leaves root, enters an empty Landlock
+ruleset where the kernel has one, and a seccomp filter that leaves it some 55 system calls: none
+takes a path, opens a socket, starts a process or a thread, or reaches another process. Then it
+tries what is now forbidden and reports what became of each attempt; from that alone the level
+follows, and only then is it sent the source. Levels: `strict+landlock`, `strict` where the kernel
+has no Landlock, each with `+bwrap` where bubblewrap is installed and the worker found itself inside
+its namespaces, `seatbelt` on macOS, and `weak`, which is refused unless allowed; `policy.describe`
+says in a line what each denies. So a mechanism cannot read or write files, reach the network or the
 environment, start or signal anything, or outlive the run. What it sends back is JSON, bounded
-before it is read, and checked; it cannot become an object of the host by any other way. A call
-that hangs, crashes or babbles costs one decision: the worker is killed, and its successor is given
-the last good state. Scores are computed by the host, elsewhere, from jobs that the mechanism
-never sees.
+before it is read, and checked; it cannot become an object of the host by any other way. A call that
+hangs, crashes or babbles costs one decision: the worker is killed, and its successor is given the
+last good state. Scores are computed by the host, elsewhere, from jobs that the mechanism never
+sees.
 
 Not covered. Holes of the kernel behind the calls that stay allowed; side channels of CPU and time
 (a worker can read the clock). Wasted time up to the limit of a call, and one core at low priority.
-Answers that are legal and bad. Modules loaded beforehand (numpy and the like) are trusted. On other
-systems (macOS, Windows) and under emulators that lack seccomp the level is `weak`: limits of
-resources and a clean environment, no more. The tables for aarch64 are checked against the kernel's
-headers only. Hash-order of objects that hash by address differs between workers.
+Answers that are legal and bad. Modules loaded beforehand (numpy and the like) are trusted. Under
+emulators and on architectures that lack seccomp the level is `weak`: limits of resources and a
+clean environment, no more. Windows cannot start a worker. `seatbelt` was written from Apple's
+documents and has never been run; should an attempt come out otherwise than denied there, the level
+is `weak`. The tables for aarch64 are checked against the kernel's headers only. Hash-order of
+objects that hash by address differs between workers.
 
     with Sandbox() as sandbox:
         layer = Layer(sha, "tabu", sandbox.load(source))

@@ -18,16 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bilevel.sandbox import framing, limits, policy, wire
+import psutil
+
+from bilevel.sandbox import attempts, framing, limits, policy, wire
+from bilevel.sandbox.bwrap import Bwrap
 from bilevel.sandbox.errors import MechanismTimeout, SandboxRefused, WorkerDied, WrongFrame
 
 PACKAGE = Path(__file__).parent.parent
 OWN_FILES = {
     "bilevel.errors": PACKAGE / "errors.py",
     "bilevel.space": PACKAGE / "space.py",
+    "bilevel.sessions": PACKAGE / "sessions.py",
     "bilevel.model": PACKAGE / "model.py",
     "bilevel.mechanism": PACKAGE / "mechanism.py",
     "bilevel.sandbox.limits": PACKAGE / "sandbox" / "limits.py",
+    "bilevel.sandbox.attempts": PACKAGE / "sandbox" / "attempts.py",
     "bilevel.sandbox.wire": PACKAGE / "sandbox" / "wire.py",
 }
 # A set of texts must be walked in the same order in every worker, hence the fixed hash seed.
@@ -39,6 +44,7 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "JOBLIB_MULTIPROCESSING": "0",
 }
+WATCH_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Limits:
     """What a worker may use. Seconds are wall-clock, but for `cpu`, over its whole life.
 
     start: from its start to the end of the lock-down, imports included. call: for one hook, and
-    for loading the source. memory: bytes of address space.
+    for loading the source. memory: bytes of address space; on macOS, which cannot limit that, bytes
+    in use, at which the host ends the worker.
     """
 
     start: float = 60.0
@@ -56,10 +63,16 @@ class Limits:
 
 
 class Worker:
-    """One locked process. Made at once, ready after `wait_ready`; good for one source."""
+    """One locked process. Made at once, ready after `wait_ready`; good for one source.
 
-    def __init__(self, limits: Limits, modules: tuple[str, ...]) -> None:
+    ring: to start it in, if any. watched: whether the host has to watch its memory.
+    """
+
+    watched = limits.MACOS
+
+    def __init__(self, limits: Limits, modules: tuple[str, ...], ring: Bwrap | None = None) -> None:
         self._limits = limits
+        self._ring = ring
         self._deadline = time.monotonic() + limits.start
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open until `kill`
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
@@ -70,6 +83,7 @@ class Worker:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
+        self.pid = self._process.pid
         self._number = 0
         os.set_blocking(self._write, False)
         os.set_blocking(self._read, False)
@@ -85,9 +99,13 @@ class Worker:
             raise SandboxRefused(f"a worker did not start: {error}; it said: {output}") from error
 
     def _spawn(self, requests: int, replies: int) -> subprocess.Popen[bytes]:
-        path = str(Path(__file__).with_name("worker.py"))
+        path = Path(__file__).with_name("worker.py")
+        flags = ("-P", "-s", "-S", "-B")
+        command = [sys.executable, *flags, str(path), str(requests), str(replies)]
+        if self._ring is not None:
+            command = self._ring.command(command, (path, *OWN_FILES.values()))
         return subprocess.Popen(
-            [sys.executable, "-P", "-s", "-S", "-B", path, str(requests), str(replies)],
+            command,
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -105,12 +123,9 @@ class Worker:
             "cpu": self._limits.cpu,
             "modules": [*policy.PRELOAD, *modules],
             "paths": [paths["purelib"], paths["platlib"]],
-            "parent": os.getpid(),
+            "parent": os.getpid() if self._ring is None else None,
+            "bait": None if self._ring is None else self._ring.bait,
         }
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def wait_ready(self) -> policy.Level:
         """How well it locked itself, by its attempts.
@@ -120,7 +135,9 @@ class Worker:
         if self.level is None:
             try:
                 report = self._receive(self._deadline)
-                self.level = policy.level(report["attempts"], limits.ATTEMPTS, report["landlock"])
+                if self._ring is not None:
+                    self.pid = self._inside()
+                self.level = policy.level(report, attempts.ATTEMPTS, attempts.OUTSIDE)
             except (WorkerDied, MechanismTimeout, WrongFrame, KeyError, TypeError) as error:
                 output = self.output()
                 self.kill()
@@ -129,6 +146,13 @@ class Worker:
                 ) from error
             self.report = report
         return self.level
+
+    def _inside(self) -> int:
+        """The worker's own process id, of the one process that the ring has started."""
+        try:
+            return psutil.Process(self.pid).children()[0].pid
+        except (psutil.NoSuchProcess, IndexError) as error:
+            raise WorkerDied("the worker ended after it had started") from error
 
     def ask(self, message: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """The reply to one request. deadline: of time.monotonic(), for all of it.
@@ -168,7 +192,10 @@ class Worker:
         if self._write < 0:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if self.pid == self._process.pid:
+                os.killpg(self.pid, signal.SIGKILL)
+            elif self._process.poll() is None:
+                os.kill(self.pid, signal.SIGKILL)  # the ring sees it off, and ends
         self._process.wait()
         os.close(self._write)
         os.close(self._read)
@@ -214,6 +241,23 @@ class Worker:
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
         poll = select.poll()
         poll.register(descriptor, event)
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(1000 * left):
-            raise MechanismTimeout("no answer in time")
+        while (left := deadline - time.monotonic()) > 0:
+            if poll.poll(1000 * min(left, WATCH_SECONDS)):
+                return
+            self._watch()
+        raise MechanismTimeout("no answer in time")
+
+    def _watch(self) -> None:
+        """What the pipe does not tell. Raises WorkerDied."""
+        if self._ring is not None:
+            # One whose ring was killed as it started would wait for it for ever.
+            state = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if state is not None:
+                raise WorkerDied("the ring around the worker ended")
+        if self.watched:
+            used = 0
+            with contextlib.suppress(psutil.NoSuchProcess):  # the pipe tells that
+                used = psutil.Process(self.pid).memory_info().rss
+            if used > self._limits.memory:
+                most = self._limits.memory
+                raise WorkerDied(f"the worker took {used} bytes of memory; it may have {most}")

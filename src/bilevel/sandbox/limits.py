@@ -1,26 +1,25 @@
-"""How a worker locks itself down, and the attempts that show whether it did.
+"""How a worker locks itself down.
 
 Standard library only: the worker loads this file by its path. Nothing here reports success; only
-`attempt` does, by trying what must fail. Facts about Linux are from seccomp(2), landlock(7),
-prctl(2) and the kernel's headers.
+attempts.py does, by trying what must fail. Facts about Linux are from seccomp(2), landlock(7),
+prctl(2) and the kernel's headers. What is done on macOS is from Apple's sandbox_init(3) and from
+how Chromium uses it, and has not been run.
 """
 
-# ruff: noqa: PTH108, PTH116, PTH208 - an attempt is one system call, made as an attacker would
 from __future__ import annotations
 
-import _thread
 import ctypes
 import errno
 import os
 import platform
 import resource
 import signal
-import socket
 import struct
 import sys
 from collections.abc import Callable
 
 NOBODY = 65534
+MACOS = sys.platform == "darwin"
 
 # Rights of landlock(7) by the ABI version that brought them.
 LANDLOCK_FS = ((1, 13), (2, 14), (3, 15), (5, 16))
@@ -81,7 +80,7 @@ def lower_limits(memory: int, cpu: int) -> None:
     for name, most in (
         ("CORE", 0),
         ("CPU", cpu),
-        ("AS", memory),
+        *(() if MACOS else (("AS", memory),)),  # macOS refuses or ignores it; the host watches
         ("FSIZE", 2**20),
         ("NOFILE", 64),
         ("NPROC", 0),
@@ -95,18 +94,34 @@ def lower_limits(memory: int, cpu: int) -> None:
             resource.setrlimit(which, (most, most))
 
 
+def steps(parent: int | None) -> dict[str, Callable[[], None]]:
+    """What locks this process, by name and in order; each step may raise OSError.
+
+    parent: process id of the host, None where it cannot be seen.
+    """
+    if MACOS:
+        return {"drop root": drop_root, "seatbelt": apply_seatbelt}
+    return {
+        "drop root": drop_root,
+        "die with parent": lambda: die_with_parent(parent),
+        "no new privileges": no_new_privileges,
+        "landlock": apply_landlock,
+        "seccomp": apply_seccomp,
+    }
+
+
 def drop_root() -> None:
     """Becomes nobody. Raises PermissionError for a root that may not, as in some containers."""
     if os.geteuid() == 0:
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setregid(NOBODY, NOBODY)  # a root's saved id follows
+        os.setreuid(NOBODY, NOBODY)
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int | None) -> None:
     """Has the kernel kill this process when the host goes; ends it if the host has gone."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if parent is not None and os.getppid() != parent:
         os._exit(1)
 
 
@@ -177,6 +192,19 @@ def _only(call: int, rules: dict[tuple[int, int], tuple[int, ...]]) -> list[Inst
     return [(EQUAL, 0, len(block), call), *block]
 
 
+def seatbelt_profile() -> str:
+    """What macOS is told, in the language of sandbox-exec(1): nothing, but to end by a signal."""
+    return "(version 1)\n(deny default)\n(allow signal (target self))\n"
+
+
+def apply_seatbelt() -> None:
+    """Denies this process, on macOS, all that its sandbox knows. Raises OSError with its words."""
+    libc, message = ctypes.CDLL(None), ctypes.c_char_p()
+    # Flags of 0: the text is a profile, not the name of one.
+    if libc.sandbox_init(seatbelt_profile().encode(), ctypes.c_uint64(0), ctypes.byref(message)):
+        raise OSError(errno.EPERM, (message.value or b"sandbox_init failed").decode())
+
+
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0):
@@ -191,48 +219,3 @@ def _syscall(number: int, *arguments: int | bytes | None) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"system call {number}: {os.strerror(code)}")
     return answer
-
-
-def _fork() -> None:
-    if os.fork() == 0:
-        os._exit(0)
-
-
-def _create() -> None:
-    path = f"/tmp/.bilevel-{os.getpid()}"
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    os.unlink(path)
-
-
-ATTEMPTS: dict[str, Callable[[], object]] = {
-    "open": lambda: os.close(os.open("/", os.O_RDONLY)),
-    "stat": lambda: os.stat("/"),
-    "list": lambda: os.listdir("/"),
-    "create": _create,
-    "tcp": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
-    "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
-    "unix": lambda: socket.socket(socket.AF_UNIX).close(),
-    "fork": _fork,
-    "thread": lambda: _thread.start_new_thread(int, ()),
-    "exec": lambda: os.execv("/nonexistent/program", ["program"]),
-    "kill": lambda: os.kill(os.getppid(), 0),
-}
-DENIED = (errno.EPERM, errno.EACCES, errno.EAGAIN)
-
-
-def attempt(name: str) -> str:
-    """Does what is forbidden: "" when it was denied, else what happened."""
-    try:
-        ATTEMPTS[name]()
-    except OSError as error:
-        return "" if error.errno in DENIED else f"{name}: {error}"
-    except RuntimeError as error:  # what Python makes of a thread that may not start
-        return "" if name == "thread" else f"{name}: {error}"
-    return f"{name} went through"
-
-
-def threads() -> int:
-    """Threads of this process; a second one would escape a lock that binds one."""
-    if sys.platform != "linux":
-        return 1
-    return len(os.listdir("/proc/self/task"))

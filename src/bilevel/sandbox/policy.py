@@ -9,10 +9,34 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 
-Level = Literal["strict+landlock", "strict", "weak"]
+Level = Literal[
+    "strict+landlock+bwrap", "strict+landlock", "strict+bwrap", "strict", "seatbelt", "weak"
+]
+_FILTERED = (
+    "generated code cannot reach files, the network, the environment or other processes, nor start "
+    "any: the kernel refuses it all but a few system calls"
+)
+_LANDLOCKED = "; files are denied a second time, by Landlock"
+_RINGED = "; and it runs in namespaces of its own (bubblewrap), which hide your files and network"
+_ALLOWED = ". Not denied: the clock, and one core until a call's time is up"
+DESCRIPTIONS: dict[Level, str] = {
+    "strict+landlock+bwrap": _FILTERED + _LANDLOCKED + _RINGED + _ALLOWED,
+    "strict+landlock": _FILTERED + _LANDLOCKED + _ALLOWED,
+    "strict+bwrap": _FILTERED + _RINGED + _ALLOWED,
+    "strict": _FILTERED + _ALLOWED,
+    "seatbelt": (
+        "generated code cannot reach files, the network, the environment or other processes, nor "
+        "start any: macOS's sandbox denies it. Not denied: threads, the clock, and cores until a "
+        "call's time is up; memory is watched, not limited"
+    ),
+    "weak": (
+        "generated code can read and change your files and use the network: nothing denies it. It "
+        "has limits of time and memory and a clean environment, no more"
+    ),
+}
 
 SOURCE_BYTES = 64 * 1024
 _STDLIB = """
@@ -46,15 +70,37 @@ INSTEAD = {
     "logging": "there is no log to write; put a reason into Move(note=...) or draft.edit(..., why)",
     "os": "there are no files and no environment; all you may know is in view",
     "sys": "there is no interpreter to reach; all you may know is in view",
-    "pathlib": "there are no files; keep state in attributes of self, made of JSON values",
+    **dict.fromkeys(
+        ("pathlib", "io", "tempfile", "shutil", "glob", "csv", "sqlite3"),
+        "there are no files; keep state in attributes of self, made of JSON values",
+    ),
     "pickle": "keep state in attributes of self, made of JSON values",
     "pandas": "use view.scored() and the statistics module, or numpy",
-    "torch": "use numpy",
-    "optuna": "use view.rng, view.from_unit() and view.distance()",
-    "skopt": "use sklearn.gaussian_process if it is installed, else view.distance()",
-    "requests": "there is no network",
-    "subprocess": "no process can be started",
-    "threading": "no thread can be started; a hook runs from start to end",
+    "polars": "use view.scored() and the statistics module, or numpy",
+    **dict.fromkeys(("torch", "tensorflow", "jax", "cupy", "numba"), "use numpy"),
+    **dict.fromkeys(
+        ("skopt", "botorch", "gpytorch", "GPy", "bayes_opt"),
+        "use sklearn.gaussian_process if it is installed, else view.distance()",
+    ),
+    **dict.fromkeys(
+        ("optuna", "hyperopt", "nevergrad", "cma", "cmaes", "pymoo", "deap", "ConfigSpace"),
+        "use view.rng, view.from_unit(), view.neighbours() and view.distance()",
+    ),
+    **dict.fromkeys(
+        ("xgboost", "lightgbm", "catboost", "statsmodels"),
+        "use sklearn if it is installed, else the statistics module",
+    ),
+    "matplotlib": "nobody sees a figure; keep what matters in attributes of self",
+    "networkx": "use dicts of lists",
+    "openai": "a hook calls no language model; advise the one that proposes by Move(note=...)",
+    "attr": "use dataclasses",
+    "pydantic": "use dataclasses",
+    **dict.fromkeys(("requests", "httpx", "urllib", "socket"), "there is no network"),
+    **dict.fromkeys(("subprocess", "multiprocessing"), "no process can be started"),
+    **dict.fromkeys(
+        ("threading", "concurrent", "joblib"),
+        "no thread can be started; a hook runs from start to end",
+    ),
     "asyncio": "a hook is an ordinary function that returns its answer",
 }
 FORBIDDEN_NAMES = {
@@ -81,14 +127,30 @@ HOOKS = {
 }
 
 
-def level(attempts: Mapping[str, str], expected: Mapping[str, object], landlock: str) -> Level:
+def level(report: Mapping[str, Any], attempts: Collection[str], outside: Collection[str]) -> Level:
     """How well a worker is locked, from what became of the forbidden things it tried.
 
-    attempts: "" for each that was denied; landlock: "" when it alone denied opening a file.
+    report: of the worker; "" stands for what was denied. attempts: names of what had to be tried
+    after the lock, outside: before it, where there is an outer ring. Raises KeyError or TypeError
+    for a report that lacks something.
     """
-    if set(attempts) != set(expected) or any(attempts.values()):
+    if not _held(report["attempts"], attempts):
         return "weak"
-    return "strict" if landlock else "strict+landlock"
+    if report["system"] == "darwin":
+        return "seatbelt"
+    ringed = report["outside"] is not None and _held(report["outside"], outside)
+    if report["landlock"]:  # what came of opening a file when nothing else denied it
+        return "strict+bwrap" if ringed else "strict"
+    return "strict+landlock+bwrap" if ringed else "strict+landlock"
+
+
+def _held(tried: Mapping[str, str], expected: Collection[str]) -> bool:
+    return set(tried) == set(expected) and not any(tried.values())
+
+
+def describe(level: Level) -> str:
+    """What is denied to generated code at a level, and what is not, in one line for people."""
+    return DESCRIPTIONS[level]
 
 
 def modules(source: str) -> tuple[str, ...]:
@@ -99,7 +161,7 @@ def modules(source: str) -> tuple[str, ...]:
     found: set[str] = set()
     for line in re.findall(r"^[ \t]*(?:from|import)[ \t]+[^\n#]{1,300}", source, re.MULTILINE):
         match = re.match(r"\s*from\s+([\w.]+)\s+import\s+\(?(.*)", line)
-        names = re.findall(r"[\w.]+", match[2] if match else line.split("import", 1)[1])
+        names = re.findall(r"[\w.]+", match[2] if match else line.partition("import")[2])
         found |= {match[1], *(f"{match[1]}.{n}" for n in names)} if match else set(names)
     wanted = {n for n in found if n.partition(".")[0] in HEAVY}
     for top in {n.partition(".")[0] for n in wanted}:
@@ -107,17 +169,24 @@ def modules(source: str) -> tuple[str, ...]:
     return tuple(sorted(wanted))
 
 
-def lint(source: str) -> list[str]:
-    """What is wrong with a mechanism's source, a sentence each with its line; empty if nothing."""
+def read(source: str) -> ast.Module | str:
+    """The source parsed, or why it cannot be."""
     if len(source.encode("utf-8", "replace")) > SOURCE_BYTES:
-        return [f"the source is over {SOURCE_BYTES} bytes; one idea fits in a hundred lines"]
+        return f"the source is over {SOURCE_BYTES} bytes; one idea fits in a hundred lines"
     try:
-        tree = ast.parse(source)
+        return ast.parse(source)
     except SyntaxError as error:
         text = (error.text or "").strip()[:80]
-        return [f"line {error.lineno}: not Python: {error.msg}, at `{text}`"]
+        return f"line {error.lineno}: not Python: {error.msg}, at `{text}`"
     except (ValueError, RecursionError, MemoryError) as error:
-        return [f"not Python: {error or 'nested too deeply'}"]
+        return f"not Python: {error or 'nested too deeply'}"
+
+
+def lint(source: str) -> list[str]:
+    """What is wrong with a mechanism's source, a sentence each with its line; empty if nothing."""
+    tree = read(source)
+    if isinstance(tree, str):
+        return [tree]
     problems = [(n, words) for n, words in (*_imports(tree), *_names(tree), *_classes(tree))]
     return [f"line {n}: {words}" for n, words in sorted(set(problems))]
 
@@ -126,16 +195,16 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if words := _import(alias.name):
+                if words := refused(alias.name):
                     yield node.lineno, words
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 yield node.lineno, "imports are absolute; there is no package around this file"
-            elif words := _import(node.module or ""):
+            elif words := refused(node.module or ""):
                 yield node.lineno, words
 
 
-def _import(name: str) -> str:
+def refused(name: str) -> str:
     """Why a module may not be imported and what to use instead; "" if it may."""
     top = name.partition(".")[0]
     if top == "bilevel":
@@ -143,11 +212,12 @@ def _import(name: str) -> str:
         return "" if name in OURS else f"{name} is not for mechanisms; import from {known}"
     if top in STDLIB:
         return ""
+    libraries = sorted(lib for lib in HEAVY if importlib.util.find_spec(lib) is not None)
     if top in HEAVY:
-        if importlib.util.find_spec(top) is not None:
-            return ""
-        return f"{top} is not installed here; use math, statistics and view's helpers instead"
-    remedy = INSTEAD.get(top, f"allowed are {', '.join(sorted(STDLIB - {'__future__'}))} and numpy")
+        instead = "numpy" if "numpy" in libraries else "math, statistics and view's helpers"
+        return "" if top in libraries else f"{top} is not installed here; use {instead} instead"
+    allowed = (*sorted(STDLIB - {"__future__"}), *libraries)
+    remedy = INSTEAD.get(top, f"allowed are {', '.join(allowed)}")
     return f"{name} may not be imported; {remedy}"
 
 

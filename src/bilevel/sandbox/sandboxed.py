@@ -20,24 +20,21 @@ from bilevel.sandbox.errors import (
     WrongFrame,
 )
 from bilevel.sandbox.host import Limits, Worker
+from bilevel.sandbox.pool import Pool
 
 Json = dict[str, Any]
 T = TypeVar("T")
 MODULES_ADDED = 3  # times that a worker may be restarted for a module found missing
 
 
-class Sandbox:
-    """Starts workers, and keeps one ready for each set of modules in use.
+class Sandbox(Pool):
+    """Where sources are loaded, each behind a wall of its own; see Pool for threads and limits."""
 
-    allow_weak: whether a worker may serve that could not lock itself. Workers die with the thread
-    that started them, so use a sandbox from the main thread or one that stays.
-    """
-
-    def __init__(self, limits: Limits | None = None, *, allow_weak: bool = False) -> None:
-        self.limits = limits or Limits()
-        self.allow_weak = allow_weak
-        self._spares: dict[tuple[str, ...], Worker] = {}
-        self.mechanisms: list[SandboxedMechanism] = []
+    def __init__(
+        self, limits: Limits | None = None, *, allow_weak: bool = False, ring: bool = True
+    ) -> None:
+        super().__init__(limits, allow_weak=allow_weak, ring=ring)
+        self.loaded: list[Walled] = []
 
     def load(self, source: str, *, modules: tuple[str, ...] = ()) -> SandboxedMechanism:
         """The source's mechanism, loaded. modules: to be there beside the allowed ones.
@@ -49,37 +46,11 @@ class Sandbox:
             raise SandboxRefused(f"a source may have {policy.SOURCE_BYTES} bytes; make it shorter")
         return SandboxedMechanism(self, source, modules)
 
-    def level(self) -> policy.Level:
-        """How well workers on this machine lock themselves, by trying it. Raises SandboxRefused."""
-        spare = self._spares.pop((), None)
-        worker = spare if spare is not None and spare.usable() else Worker(self.limits, ())
-        self._spares[()] = worker
-        return worker.wait_ready()
-
-    def take(self, modules: tuple[str, ...]) -> Worker:
-        """A locked worker that has these modules; the next one starts meanwhile.
-
-        Raises SandboxRefused.
-        """
-        spare = self._spares.pop(modules, None)
-        worker = spare if spare is not None and spare.usable() else Worker(self.limits, modules)
-        if worker.wait_ready() == "weak" and not self.allow_weak:
-            open_ = "; ".join(v for v in worker.report["attempts"].values() if v)
-            worker.kill()
-            raise SandboxRefused(
-                f"this machine does not lock a worker: {open_} ({worker.report['failed']}); use "
-                "Linux on x86_64 or aarch64, or allow a weak sandbox for sources that you trust"
-            )
-        self._spares[modules] = Worker(self.limits, modules)
-        return worker
-
     def close(self) -> None:
         """End all workers."""
-        for mechanism in self.mechanisms:
-            mechanism.close()
-        for worker in self._spares.values():
-            worker.kill()
-        self._spares.clear()
+        for walled in self.loaded:
+            walled.close()
+        super().close()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -93,28 +64,21 @@ class Sandbox:
         self.close()
 
 
-class SandboxedMechanism(Mechanism):
-    """A mechanism whose code runs in a worker. Each hook raises MechanismError when it fails.
+class Walled:
+    """A source with a worker of its own, started when it is needed.
 
-    state: the JSON attributes after the last good answer; a new worker is given them. A worker
-    that ended without an answer is replaced once and asked again, so that a worker killed from
-    outside changes no decision.
+    A worker that ended without an answer is replaced once and asked again, so that a worker killed
+    from outside changes no decision. starts: workers so far.
     """
 
     def __init__(self, sandbox: Sandbox, source: str, modules: tuple[str, ...]) -> None:
-        self.state: Json | None = None
         self.starts = 0
-        self._told = True  # whether the worker's state is the one held here
         self._sandbox = sandbox
         self._source = source
         self._modules = tuple(sorted({*modules, *policy.modules(source)}))
         self._worker: Worker | None = None
-        self._space: Space | None = None
-        self._trials: tuple[Trial, ...] = ()
-        self._places: dict[int, int] = {}
         self._added = 0
-        sandbox.mechanisms.append(self)
-        self._attempt(self._ready)
+        sandbox.loaded.append(self)
 
     @property
     def level(self) -> policy.Level | None:
@@ -125,6 +89,72 @@ class SandboxedMechanism(Mechanism):
     def pid(self) -> int | None:
         """The worker's process id; None while there is none."""
         return self._worker.pid if self._worker else None
+
+    def close(self) -> None:
+        """End the worker; the next call would start another."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def _attempt(self, work: Callable[[], T]) -> T:
+        died = False
+        while True:
+            try:
+                return work()
+            except WorkerDied:
+                self.close()
+                if died:
+                    raise
+                died = True
+            except (MechanismTimeout, WrongFrame):
+                self.close()
+                raise
+            except MechanismRaised as error:
+                if not self._lacked(error.module):
+                    raise
+                self.close()
+
+    def _reply(self, worker: Worker, message: Json, what: str) -> Json:
+        """What the worker answers. Raises MechanismError, also for what the source raised."""
+        seconds = self._sandbox.limits.call
+        try:
+            reply = worker.ask(message, time.monotonic() + seconds)
+        except MechanismTimeout as error:
+            raise MechanismTimeout(
+                f"{what} gave no answer in {seconds:g} s; do less in a call, and look for a loop "
+                "that does not end"
+            ) from error
+        if "error" in reply:
+            module = _printable(reply.get("module", ""))
+            instead = policy.refused(module) if module else ""
+            said = _printable(reply["error"]) + (f"; {instead}" if instead else "")
+            raise MechanismRaised(said, module)
+        return reply
+
+    def _lacked(self, module: str) -> bool:
+        """Whether a module that may be used was not loaded, and will be in the next worker."""
+        allowed = module.partition(".")[0] in policy.HEAVY and module not in self._modules
+        if not allowed or self._added == MODULES_ADDED:
+            return False
+        self._added += 1
+        self._modules = tuple(sorted({*self._modules, module}))
+        return True
+
+
+class SandboxedMechanism(Walled, Mechanism):
+    """A mechanism whose code runs in a worker. Each hook raises MechanismError when it fails.
+
+    state: the JSON attributes after the last good answer; a new worker is given them.
+    """
+
+    def __init__(self, sandbox: Sandbox, source: str, modules: tuple[str, ...]) -> None:
+        super().__init__(sandbox, source, modules)
+        self.state: Json | None = None
+        self._told = True  # whether the worker's state is the one held here
+        self._space: Space | None = None
+        self._trials: tuple[Trial, ...] = ()
+        self._places: dict[int, int] = {}
+        self._attempt(self._ready)
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
         answer: list[Move] = self._call("plan", view, moves)
@@ -145,32 +175,8 @@ class SandboxedMechanism(Mechanism):
         if state != self._state():
             self.state, self._told = json.loads(state), False
 
-    def close(self) -> None:
-        """End the worker; the next call would start another with the state held here."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
-
     def _call(self, hook: str, view: View, given: object, trial: Trial | None = None) -> Any:
         return self._attempt(lambda: self._ask(hook, view, given, trial))
-
-    def _attempt(self, work: Callable[[], T]) -> T:
-        died = False
-        while True:
-            try:
-                return work()
-            except WorkerDied:
-                self.close()
-                if died:
-                    raise
-                died = True
-            except (MechanismTimeout, WrongFrame):
-                self.close()
-                raise
-            except MechanismRaised as error:
-                if not self._lacked(error.module):
-                    raise
-                self.close()
 
     def _ready(self) -> Worker:
         """The worker, which has loaded the source and the last good state."""
@@ -226,31 +232,12 @@ class SandboxedMechanism(Mechanism):
 
     def _exchange(self, worker: Worker, message: Json) -> Json:
         """The reply, whose state becomes the last good one. Raises MechanismError."""
-        seconds = self._sandbox.limits.call
-        try:
-            reply = worker.ask(message, time.monotonic() + seconds)
-        except MechanismTimeout as error:
-            what = message.get("hook", "loading the source")
-            raise MechanismTimeout(
-                f"{what} gave no answer in {seconds:g} s; do less in a call, and look for a loop "
-                "that does not end"
-            ) from error
-        if "error" in reply:
-            raise MechanismRaised(_printable(reply["error"]), _printable(reply.get("module", "")))
+        reply = self._reply(worker, message, message.get("hook", "loading the source"))
         state = reply.get("state")
         if not isinstance(state, dict):
             raise WrongFrame("a reply holds no state")
         self.state = state
         return reply
-
-    def _lacked(self, module: str) -> bool:
-        """Whether a module that may be used was not loaded, and will be in the next worker."""
-        allowed = module.partition(".")[0] in policy.HEAVY and module not in self._modules
-        if not allowed or self._added == MODULES_ADDED:
-            return False
-        self._added += 1
-        self._modules = tuple(sorted({*self._modules, module}))
-        return True
 
 
 def _printable(text: object) -> str:

@@ -1,6 +1,6 @@
 """The process behind the wall: loads what is allowed, locks itself, and only then is sent code.
 
-Run by its path with two descriptors, requests and replies; of the package it is given four
+Run by its path with two descriptors, requests and replies; of the package it is given a few
 files, by path, and nothing else. The second of the two places that catch everything is here:
 whatever the mechanism raises is an answer.
 """
@@ -18,9 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 Json = dict[str, Any]
-MOST_BYTES = 2**20  # of an answer, and of a state
-MOST_NODES = 150_000
-MOST_DEPTH = 16
 
 
 def main() -> None:
@@ -34,7 +31,10 @@ def main() -> None:
         if name not in sys.modules:
             load_own(name, path)
     absent = preload(start["modules"], start["paths"])
-    send({"id": 0, **lock(limits, start["parent"]), "absent": absent})
+    attempts = sys.modules["bilevel.sandbox.attempts"]
+    outside = None if start["bait"] is None else attempts.reach_outside(start["bait"])
+    locked = lock(limits.steps(start["parent"]), attempts)
+    send({"id": 0, **locked, "outside": outside, "absent": absent})
     serve(receive, send)
 
 
@@ -108,38 +108,31 @@ def preload(names: list[str], paths: list[str]) -> list[str]:
     return absent
 
 
-def lock(limits: types.ModuleType, parent: int) -> Json:
+def lock(steps: dict[str, Callable[[], None]], attempts: types.ModuleType) -> Json:
     """Locks this process for good; what became of forbidden attempts, and steps that failed."""
     os.chdir("/")
-    failed, count = {}, limits.threads()
-    for name, step in (
-        ("drop root", limits.drop_root),
-        ("die with parent", lambda: limits.die_with_parent(parent)),
-        ("no new privileges", limits.no_new_privileges),
-        ("landlock", limits.apply_landlock),
-    ):
+    failed, count, landlock = {}, attempts.threads(), "not there"
+    for name, step in steps.items():
         try:
             step()
         except OSError as error:
             failed[name] = str(error)
-    landlock = limits.attempt("open")
-    try:
-        limits.apply_seccomp()
-    except OSError as error:
-        failed["seccomp"] = str(error)
-    attempts = {name: limits.attempt(name) for name in limits.ATTEMPTS}
+        if name == "landlock":
+            landlock = attempts.attempt("open")
+    tried = {name: attempts.attempt(name) for name in attempts.ATTEMPTS}
     if count > 1:
-        attempts["thread"] = f"{count} threads at the time of locking"
-    return {"landlock": landlock, "attempts": attempts, "failed": failed}
+        tried["thread"] = f"{count} threads at the time of locking"
+    return {"system": sys.platform, "landlock": landlock, "attempts": tried, "failed": failed}
 
 
 def serve(receive: Callable[[], Json], send: Callable[[Json], None]) -> None:
     """Answers one request after the other."""
-    room = Room()
+    room, bench = Room(), Bench()
+    served = {"load": room.load, "call": room.call, "define": bench.define, "apply": bench.apply}
     while True:
         message = receive()
         try:
-            reply = room.load(message) if message["op"] == "load" else room.call(message)
+            reply = served[message["op"]](message)
         except BaseException as error:  # noqa: BLE001 - the wall: what a mechanism raises is an answer
             room.restore()
             reply = {"error": words(error), "module": missing(error)}
@@ -150,6 +143,7 @@ class Room:
     """One mechanism, and what it has been told of the run."""
 
     def __init__(self) -> None:
+        self.wire = sys.modules["bilevel.sandbox.wire"]
         self.mechanism: Any = None
         self.state = "{}"
         self.space: Any = None
@@ -157,17 +151,14 @@ class Room:
 
     def load(self, message: Json) -> Json:
         """Runs the source, makes the one Mechanism, and gives it its last good state."""
-        module = types.ModuleType("generated")
-        sys.modules["generated"] = module
-        exec(compile(message["source"], "<mechanism>", "exec", dont_inherit=True), vars(module))
-        self.mechanism = only_mechanism(module)()
+        self.mechanism = only_mechanism(executed(message["source"]))()
         self.take(message["state"])
         return self.keep({})
 
     def call(self, message: Json) -> Json:
         """The hook's answer, and the state after it."""
-        wire = sys.modules["bilevel.sandbox.wire"]
-        view = self.view(wire, message)
+        wire, work = self.wire, getattr(self.mechanism, message["hook"])
+        view = self.view(message)
         self.take(message["state"])
         given = message["given"]
         if message["hook"] == "accept":
@@ -175,13 +166,14 @@ class Room:
         else:
             before = []
             given = wire.ANSWERS[message["hook"]](given)
-        answer = plain(getattr(self.mechanism, message["hook"])(view, *before, given), "the answer")
+        answer = wire.plain(work(view, *before, given), "the answer")
         wire.ANSWERS[message["hook"]](answer)
-        sized(answer, "the answer")
+        wire.sized(answer, "the answer")
         return self.keep({"answer": answer})
 
-    def view(self, wire: types.ModuleType, message: Json) -> Any:
+    def view(self, message: Json) -> Any:
         """What the mechanism may know; of trials only those are sent that it has not seen."""
+        wire = self.wire
         if message["space"] is not None:
             self.space = wire.read_space(message["space"])
         if message["trials"] or message["from"] != len(self.trials):
@@ -198,9 +190,8 @@ class Room:
 
     def keep(self, reply: Json) -> Json:
         """Puts the state through JSON, so that a restart cannot be told from none."""
-        held = plain(vars(self.mechanism), "self")
-        text = sized(held, "the state")
-        self.state = text
+        held = self.wire.plain(vars(self.mechanism), "self")
+        self.state = self.wire.sized(held, "the state")
         self.restore()
         return {**reply, "state": held}
 
@@ -218,6 +209,36 @@ class Room:
             held.update(json.loads(self.state))
 
 
+class Bench:
+    """One function, which is called with JSON values and keeps nothing that the host relies on."""
+
+    def __init__(self) -> None:
+        self.wire = sys.modules["bilevel.sandbox.wire"]
+        self.function: Any = None
+
+    def define(self, message: Json) -> Json:
+        """Runs the source, which must define the function."""
+        self.function = vars(executed(message["source"])).get(message["name"])
+        if not callable(self.function):
+            raise TypeError(f"the source defines no function {message['name']}; write one")
+        return {}
+
+    def apply(self, message: Json) -> Json:
+        """The function's answer to each list of arguments."""
+        answers = [self.function(*arguments) for arguments in message["calls"]]
+        answers = self.wire.plain(answers, "the answer")
+        self.wire.sized(answers, "the answer")
+        return {"answers": answers}
+
+
+def executed(source: str) -> types.ModuleType:
+    """The source as a module, run."""
+    module = types.ModuleType("generated")
+    sys.modules["generated"] = module
+    exec(compile(source, "<mechanism>", "exec", dont_inherit=True), vars(module))
+    return module
+
+
 def only_mechanism(module: types.ModuleType) -> type:
     """The one class of the module that derives from Mechanism and from which none derives."""
     base: type = sys.modules["bilevel.mechanism"].Mechanism
@@ -231,71 +252,6 @@ def only_mechanism(module: types.ModuleType) -> type:
         names = ", ".join(c.__name__ for c in last) or "none"
         raise TypeError(f"one class must derive from Mechanism; there are {len(last)}: {names}")
     return last[0]
-
-
-def plain(value: Any, where: str) -> Any:
-    """A copy made of JSON values only; numpy's numbers and arrays become Python's.
-
-    Raises TypeError or ValueError for anything else, subclasses too: their methods are code.
-    """
-    wire, model = sys.modules["bilevel.sandbox.wire"], sys.modules["bilevel.model"]
-    left = MOST_NODES
-    numpy = sys.modules.get("numpy")
-
-    def copy(value: Any, where: str, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > MOST_DEPTH:
-            most = f"{MOST_NODES} values or {MOST_DEPTH} deep"
-            raise ValueError(f"{where} is too large, over {most}, or it holds itself")
-        kind = type(value)
-        if kind in (list, tuple):
-            return [copy(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
-        if kind in (dict, wire.Frozen):
-            items = dict.items(value)
-            return {_key(k, where): copy(v, f"{where}[{k!r}]", depth + 1) for k, v in items}
-        if kind in (model.Move, model.Draft, model.Edit):
-            names = kind.__dataclass_fields__
-            return {n: copy(getattr(value, n), f"{kind.__name__}.{n}", depth + 1) for n in names}
-        if numpy is not None and isinstance(value, numpy.generic | numpy.ndarray):
-            return copy(value.tolist(), where, depth + 1)
-        return _scalar(value, where)
-
-    return copy(value, where, 0)
-
-
-def _scalar(value: Any, where: str) -> Any:
-    kind = type(value)
-    if kind is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{where} holds half of a surrogate pair; leave it out") from error
-    elif kind is float and value - value != 0:
-        raise ValueError(f"{where} is {value}; use finite numbers, or None for unknown")
-    elif kind is int and not -(2**63) <= value < 2**64:
-        raise ValueError(f"{where} is an integer of over 64 bits")
-    elif value is not None and kind not in (str, float, int, bool):
-        raise TypeError(f"{where} is a {kind.__name__}; use numbers, texts, bools, lists and dicts")
-    return value
-
-
-def _key(key: Any, where: str) -> str:
-    if type(key) is not str:
-        raise TypeError(
-            f"{where} has the key {key!r}; keys of a dict must be texts: use str({key!r})"
-        )
-    return key
-
-
-def sized(value: Any, what: str) -> str:
-    """The value as JSON text. Raises ValueError when it is over the limit."""
-    text = json.dumps(value, allow_nan=False)
-    if len(text) > MOST_BYTES:
-        raise ValueError(
-            f"{what} takes {len(text)} bytes of JSON; at most {MOST_BYTES} may be kept"
-        )
-    return text
 
 
 def words(error: BaseException) -> str:

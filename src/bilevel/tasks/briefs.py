@@ -12,18 +12,18 @@ from bilevel.space import Value
 def brief(
     goal: str,
     objective: Objective,
-    timeout: float,
+    timeout: float | None,
     locked: Mapping[str, Value],
     rules: Sequence[str] = (),
 ) -> str:
-    """A few lines: the goal, the metric and its direction, the time limit, what is locked."""
+    """A few lines: the goal, the metric and its direction, the time limit if any, what is locked."""
     unit = f" ({objective.unit})" if objective.unit else ""
     better = "lower" if objective.direction == "min" else "higher"
     lines = [
         goal.strip(),
         f"Metric: {objective.metric}{unit}, {better} is better.",
         *rules,
-        f"A job is stopped after {timeout:g} s, which counts as a failure.",
+        f"A job is stopped after {timeout:g} s, which counts as a failure." if timeout else "",
     ]
     if locked:
         fixed = ", ".join(f"{name} = {json.dumps(value)}" for name, value in locked.items())

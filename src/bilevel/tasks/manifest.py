@@ -100,10 +100,14 @@ class ScriptSection:
 
 @dataclass(frozen=True, config=_CONFIG)
 class FunctionSection:
-    """[function]: `module:callable` or `file.py:callable`. seeded: whether its seed matters."""
+    """[function]: `module:callable` or `file.py:callable`. seeded: whether its seed matters.
+
+    inline: the function is quick and trusted, and is called in the program's own process.
+    """
 
     target: str
     seeded: bool = False
+    inline: bool = False
     timeout: Seconds = 600.0
     env: Env = Field(default_factory=dict)
     link: Paths = ()
@@ -112,10 +116,14 @@ class FunctionSection:
 
 @dataclass(frozen=True, config=_CONFIG)
 class NoiseSection:
-    """[noise]: how often the default and the winner are measured, to know the noise."""
+    """[noise]: how often the default and the winner are measured, to know the noise.
+
+    deterministic: the same values and seed give the same metric to the last bit.
+    """
 
     baselines: Annotated[int, Field(ge=2)] = 2
     confirms: Annotated[int, Field(ge=0)] = 5
+    deterministic: bool = False
 
 
 @dataclass(frozen=True, config=_CONFIG)

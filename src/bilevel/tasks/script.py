@@ -45,6 +45,7 @@ class ScriptTask:
     locked: Mapping[str, Value] = field(default_factory=dict)
     baselines: int = 2
     confirms: int = 5
+    deterministic: bool = False
 
     @property
     def seeded(self) -> bool:
@@ -125,6 +126,7 @@ def from_manifest(manifest: TaskManifest, folder: Path, where: str) -> ScriptTas
         locked=parameters.locked,
         baselines=manifest.noise.baselines,
         confirms=manifest.noise.confirms,
+        deterministic=manifest.noise.deterministic,
     )
 
 

@@ -1,0 +1,295 @@
+"""`bilevel compare`: many strategies on one task, in one table."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from bilevel.assemble import Watcher
+    from bilevel.compare import Cell, Comparison, Plan
+    from bilevel.compare_helpers import OnDemand
+    from bilevel.comparison import RunFigures, Standing
+    from bilevel.comparison_output import Heading
+    from bilevel.model import Phase, Record, Run
+
+INTERRUPTED = 130
+WIDE = 200  # columns of a table that goes into a file or a pipe
+
+
+def compare(
+    task: Annotated[str, typer.Argument(help="As `bilevel run` takes it: a task.toml, `gpt`, ...")],
+    strategies: Annotated[
+        str,
+        typer.Option(
+            help="all; free (no LLM calls); llm (the others); or a list as plain,gp,tabu+ucb1: "
+            "plain is the LLM alone, + stacks mechanisms or your own .py files, the lowest first."
+        ),
+    ] = "all",
+    evals: Annotated[int, typer.Option(help="Proposals that each run evaluates.")] = 30,
+    seeds: Annotated[int, typer.Option(help="Runs of each strategy, on seeds 0, 1, ...")] = 3,
+    llm: Annotated[str, typer.Option(help="As `bilevel run` takes it.")] = "embedded",
+    target: Annotated[
+        float | None,
+        typer.Option(help="Value to reach; left out, half of the largest mean gain of a strategy."),
+    ] = None,
+    confirms: Annotated[
+        int, typer.Option(help="Fresh measurements of each run's winner at its end.")
+    ] = 0,
+    parallel: Annotated[
+        int,
+        typer.Option(help="Runs at a time of strategies without LLM calls; these then go first."),
+    ] = 1,
+    share: Annotated[
+        bool,
+        typer.Option(help="Take over equal LLM calls, and in deterministic tasks evaluations."),
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for table.md, table.json, curves.png and the runs' logs."),
+    ] = None,
+    home: Annotated[
+        Path,
+        typer.Option("--home", envvar="BILEVEL_HOME", help="Folder of the store and of all runs."),
+    ] = Path(".bilevel"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Run many strategies on the same budget and seeds, and print one table.
+
+    Ctrl-C pauses, and the same command goes on: what is in the store is not
+    made again, so that more seeds or strategies cost only what is new. Runs go
+    seed by seed, all strategies on the first one before the second.
+
+    Each is an ordinary run, for `bilevel show` and `bilevel replay`, and starts
+    without memories of others. Where strategies ask the LLM the very same, one
+    call serves all; each run's figures still say what it would have cost alone.
+
+    A strategy that fails, or lacks a library, gets a row that says so, and the
+    exit status is 1.
+
+    bilevel compare gpt --strategies free --seeds 10 --parallel 4
+
+    bilevel compare task.toml --strategies plain,gp,tabu+ucb1 --out results/mine
+    """
+    from bilevel.assemble import Workspace
+    from bilevel.compare import Comparison, Plan
+    from bilevel.compare import strategies as parse
+    from bilevel.compare_helpers import OnDemand, interruptible
+    from bilevel.comparison_output import Heading
+    from bilevel.errors import BilevelError, ConfigError
+    from bilevel.running import open_llm
+
+    if parallel < 1:
+        raise ConfigError(f"parallel is {parallel} but must be at least 1")
+    interruptible()
+    console = Console(stderr=True)
+    plan = Plan(task, parse(strategies), evals, seeds, llm, confirms=confirms)
+    comparison = Comparison(Workspace(home), plan, share)
+    command = _command(plan, strategies, target, share)
+    heading = Heading(command, comparison.prototype.task, evals, seeds, llm, share)
+    interrupted = False
+    with closing(OnDemand(llm, lambda spec: open_llm(spec, console))) as model:
+        try:
+            _make(comparison, model, _Progress(comparison, console, parallel), home, parallel)
+        except KeyboardInterrupt:
+            interrupted = True
+        except BilevelError:
+            if comparison.runs:
+                _report(comparison, heading, target, out, as_json, console)
+            raise
+    found = _report(comparison, heading, target, out, as_json, console)
+    if interrupted:
+        console.print("paused; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+    if any(row.problems for row in found.rows):
+        raise typer.Exit(1)
+
+
+def _make(
+    comparison: Comparison, llm: OnDemand, screen: _Progress, home: Path, parallel: int
+) -> None:
+    """Make what is not there yet; what needs no LLM first, where several runs go at a time."""
+    from bilevel.compare_helpers import helpers
+
+    comparison.look()
+    left = comparison.left()
+    if any(not cell.free for cell in left):
+        llm.open()  # a missing key is better found now than after the first hour
+    free = [cell for cell in left if cell.free] if parallel > 1 else []
+    with screen:
+        if free:
+            number = min(parallel, len(free)) - 1
+            with helpers(number, home, comparison.plan, free, comparison.shares):
+                comparison.go(free, llm, screen)
+        comparison.go(comparison.left(), llm, screen)
+
+
+def _report(
+    comparison: Comparison,
+    heading: Heading,
+    target: float | None,
+    out: Path | None,
+    as_json: bool,
+    console: Console,
+) -> Standing:
+    """Print the table of the runs that are there, and write what `out` asks for."""
+    from bilevel import comparison_output as output
+    from bilevel.compare import code_lines
+    from bilevel.comparison import standing
+    from bilevel.errors import MissingExtra
+
+    logs = comparison.logs()
+    found = standing(
+        comparison.prototype.objective,
+        logs,
+        comparison.words(),
+        {s: code_lines(s) for s in logs},
+        len(comparison.plan.cells()),
+        target,
+        comparison.shares,
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(output.document(heading, found, logs), indent=2) + "\n")
+    else:
+        _print(heading, found)
+    if out is not None:
+        output.write_tables(heading, found, logs, out)
+        output.write_logs(logs, out / "runs")
+        try:
+            output.curves(heading, found, out / "curves.png")
+        except MissingExtra as error:
+            console.print(f"no curves.png: {error}", style="yellow")
+        console.print(f"written to {out}", style="dim")
+    for row in found.rows:
+        for problem in row.problems:
+            console.print(Text(f"{row.strategy}: {problem}", style="bold red"), soft_wrap=True)
+    return found
+
+
+def _print(heading: Heading, found: Standing) -> None:
+    from bilevel import comparison_output as output
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    for table in output.tables(heading, found, console.width):
+        console.print(table)
+    for line in output.legend(heading, found):
+        console.print(Text(line, style="dim"))
+
+
+def _command(plan: Plan, strategies: str, target: float | None, share: bool) -> str:
+    """The command line that makes this comparison."""
+    words = ["bilevel", "compare", plan.task, "--strategies", strategies]
+    words += ["--evals", str(plan.evals), "--seeds", str(plan.seeds), "--llm", plan.llm]
+    words += [] if target is None else ["--target", f"{target:g}"]
+    words += ["--confirms", str(plan.confirms)] if plan.confirms else []
+    words += [] if share else ["--no-share"]
+    return shlex.join(words)
+
+
+class _Progress:
+    """Shows on a terminal a line a run, and what goes on now; elsewhere nothing."""
+
+    def __init__(self, comparison: Comparison, console: Console, parallel: int) -> None:
+        self._comparison = comparison
+        self._console = console
+        self._parallel = parallel
+        self._status = console.status("starting")
+        self._figures: dict[str, RunFigures | None] = {}
+        self._began = time.monotonic()
+        self._seconds: dict[bool, list[float]] = {True: [], False: []}  # of runs, by `free`
+
+    def __enter__(self) -> _Progress:
+        if self._console.is_terminal:
+            cells, left = self._comparison.plan.cells(), self._comparison.left()
+            self._console.print(
+                f"{len(cells)} runs of {len(self._comparison.plan.strategies)} strategies, "
+                f"{len(cells) - len(left)} there already"
+            )
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def starts(self, cell: Cell, run: Run) -> Watcher:
+        self._began = time.monotonic()
+        return _Watching(cell.strategy, run, self._say)
+
+    def ends(self, cell: Cell) -> None:
+        seconds = time.monotonic() - self._began
+        self._seconds[cell.free].append(seconds)
+        if self._console.is_terminal:
+            self._console.print(self._line(cell, seconds), no_wrap=True, overflow="ellipsis")
+
+    def waits(self, cells: Sequence[Cell]) -> None:
+        self._say(f"waiting for {len(cells)} runs that another process makes")
+
+    def _say(self, text: str) -> None:
+        self._status.update(Text(text))
+
+    def _line(self, cell: Cell, seconds: float) -> Text:
+        from bilevel.comparison_output import clock
+        from bilevel.describe import number
+
+        done, all_cells = len(self._comparison.runs), len(self._comparison.plan.cells())
+        line = Text(f"[{done}/{all_cells}] ", style="dim")
+        line.append(f"{cell.strategy}, seed {cell.seed}: ", style="default")
+        if cell in self._comparison.problems:
+            return line.append(self._comparison.problems[cell], style="red")
+        figures = self._known()[self._comparison.runs[cell].id]
+        assert figures is not None, "a run whose baseline failed is a problem"
+        objective = self._comparison.prototype.objective
+        found = f"{objective.metric} {number(figures.best)}, gain {number(figures.gain)}"
+        best = max((f.best for f in self._figures.values() if f), key=objective.score)
+        rest = f"; {clock(seconds)}, about {clock(self._left())} left; best so far {number(best)}"
+        return line.append(found, style="bold").append(rest)
+
+    def _known(self) -> dict[str, RunFigures | None]:
+        from bilevel.comparison import run_figures
+
+        for run in self._comparison.runs.values():
+            if run.id not in self._figures:
+                records = self._comparison.workspace.records(run.id)
+                self._figures[run.id] = run_figures(run, records)
+        return self._figures
+
+    def _left(self) -> float:
+        """Seconds to go, at the pace so far of runs with and of runs without an LLM."""
+        every = statistics.fmean([*self._seconds[True], *self._seconds[False]])
+        pace = {k: statistics.fmean(s) if s else every for k, s in self._seconds.items()}
+        pace[True] /= self._parallel
+        return sum(pace[cell.free] for cell in self._comparison.left())
+
+
+class _Watching:
+    """Says of a run how far it is."""
+
+    def __init__(self, strategy: str, run: Run, say: Callable[[str], None]) -> None:
+        self._name = f"{run.id}: {strategy}, seed {run.seed}"
+        self._run = run
+        self._say = say
+
+    def phase(self, phase: Phase) -> None:
+        """Say what begins now."""
+        now = {"propose": "asks for a proposal", "baseline": "measures its baseline"}
+        if phase.kind == "search" and phase.trial is not None:
+            number = phase.trial - self._run.baselines + 1
+            self._say(f"{self._name}, evaluation {number} of {self._run.evals}")
+        else:
+            self._say(f"{self._name}, {now.get(phase.kind, phase.kind)}")
+
+    def record(self, record: Record) -> None:
+        pass

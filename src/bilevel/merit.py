@@ -1,0 +1,155 @@
+"""What a mechanism did in a run since it joined, and whether that ends its probation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bilevel.attribution import Load, leave_one_out
+from bilevel.history import History
+from bilevel.model import Decision, Draft, Fault, Layering, MechanismSource, Record, Run, Trial
+from bilevel.stack import Layer
+
+HARM = 2.0  # in standard deviations of one measurement
+
+
+@dataclass(frozen=True)
+class Known:
+    """A mechanism that Level 2 may build on or ask to remove.
+
+    record: what became of it. credit: share of the run's decisions that would differ without it.
+    """
+
+    source: MechanismSource
+    record: str
+    credit: float
+    stacked: bool
+
+
+@dataclass(frozen=True)
+class Merit:
+    """A mechanism's doings since it last joined the stack, from the log.
+
+    since: the step before which it joined. asked, changed: decisions. touched: trials that would
+    have been others, or kept otherwise, without it. gains: of those that have one, score over the
+    trial they started from. faults: since then. left: why it was taken out, "" while it is in.
+    """
+
+    sha: str
+    since: int
+    asked: int
+    changed: int
+    touched: tuple[Trial, ...]
+    gains: tuple[float, ...]
+    faults: int
+    left: str
+
+    def text(self) -> str:
+        """The same in one line, for a prompt."""
+        gained = f", best gain {max(self.gains):+.4f}" if self.gains else ""
+        faults = f", {self.faults} faults" if self.faults else ""
+        state = f"taken out: {self.left}" if self.left else "on the stack"
+        return (
+            f"changed {self.changed} of {self.asked} decisions since step {self.since}, "
+            f"{len(self.touched)} trials touched{gained}{faults}; {state}"
+        )
+
+
+def merit(run: Run, records: Sequence[Record], sha: str) -> Merit:
+    """What this mechanism did. Raises StopIteration when it never joined."""
+    joined = next(
+        i
+        for i, r in reversed(list(enumerate(records)))
+        if isinstance(r, Layering) and r.sha == sha and r.action == "add"
+    )
+    since = records[joined:]
+    own = [r for r in since if isinstance(r, Decision) and r.layer == sha]
+    changed = [d for d in own if d.before != d.after]
+    touched = _touched(since, changed)
+    view = History(run.space, records)
+    left = [
+        r.why for r in since if isinstance(r, Layering) and (r.sha, r.action) == (sha, "remove")
+    ]
+    first = records[joined]
+    assert isinstance(first, Layering)
+    return Merit(
+        sha,
+        first.step,
+        len(own),
+        len(changed),
+        touched,
+        tuple(g for t in touched if (g := _gain(view, t)) is not None),
+        sum(isinstance(r, Fault) and r.layer == sha for r in since),
+        left[-1] if left else "",
+    )
+
+
+def ranked(
+    run: Run, records: Sequence[Record], layers: Callable[[], Sequence[Layer]], load: Load
+) -> list[Known]:
+    """The mechanisms that joined during the run, best credit first, then the newest.
+
+    layers: makes fresh ones of the stack that the run began with. load: makes those that joined.
+    """
+    sources = {r.sha: r for r in records if isinstance(r, MechanismSource)}
+    if not sources:
+        return []
+    credits = {
+        c.layer: c.different / c.decisions for c in leave_one_out(run, records, layers, load)
+    }
+    done = [merit(run, records, sha) for sha in sources]
+    found = [Known(sources[m.sha], m.text(), credits[m.sha], not m.left) for m in reversed(done)]
+    return sorted(found, key=lambda k: -k.credit)
+
+
+def objection(run: Run, records: Sequence[Record], sha: str) -> str:
+    """Why a mechanism must leave at the end of a cycle, "" if it may stay.
+
+    It leaves when it changed no decision in a whole cycle, or when a cycle's worth of the trials
+    that it touched all failed or came out worse than their start by more than HARM sigma. Gains
+    are not asked for: within one run they are noise.
+    """
+    done = merit(run, records, sha)
+    evaluated = _evaluated(records, done.since)
+    if evaluated < run.outer.every:
+        return ""
+    if not done.changed:
+        return f"it changed none of {done.asked} decisions in {evaluated} evaluations"
+    history = History(run.space, records)
+    bound = -HARM * (history.noise() or 0.0)
+    last = done.touched[-run.outer.every :]
+    if len(last) == run.outer.every and all(_harmed(history, t, bound) for t in last):
+        return (
+            f"the last {len(last)} trials that it touched all failed or lost more than "
+            f"{-bound:.2g} ({HARM:g} sigma)"
+        )
+    return ""
+
+
+def _touched(records: Sequence[Record], changed: Sequence[Decision]) -> tuple[Trial, ...]:
+    steps = {d.step for d in changed if d.hook != "accept"}
+    trials = {d.key for d in changed if d.hook == "accept"}
+    return tuple(
+        r
+        for r in records
+        if isinstance(r, Trial)
+        and r.draft is not None
+        and (r.draft.step in steps or r.id in trials)
+    )
+
+
+def _evaluated(records: Sequence[Record], since: int) -> int:
+    drafts: list[Draft] = [r.draft for r in records if isinstance(r, Trial) and r.draft is not None]
+    return sum(d.step >= since for d in drafts)
+
+
+def _gain(history: History, trial: Trial) -> float | None:
+    assert trial.draft is not None
+    parents = trial.draft.move.parents
+    start = history.trials[parents[0] if parents else 0].score
+    return None if trial.score is None or start is None else trial.score - start
+
+
+def _harmed(history: History, trial: Trial, bound: float) -> bool:
+    gain = _gain(history, trial)
+    return gain is None or gain < bound

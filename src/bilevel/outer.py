@@ -1,0 +1,119 @@
+"""The outer loop: when Level 1.5 and Level 2 speak, and which layers join and leave.
+
+Called between two steps of the inner loop. Everything follows from the log: a run that was killed
+in a session holds it again, its paid replies from the tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bilevel.authoring import parse_specification
+from bilevel.dialogue import Researcher
+from bilevel.history import History
+from bilevel.mechanism import View
+from bilevel.merit import Known, objection
+from bilevel.model import MechanismSource, Phase, Record, Run, Session
+from bilevel.seeds import generator
+from bilevel.stack import Stack
+from bilevel.steering import Steerer
+
+
+@dataclass
+class Outer:
+    """The outer loop of one run, over the same log, history and stack as its inner loop.
+
+    records: the log so far, kept up to date by `append`. known: mechanisms that a session may
+    build on, best credit first. slots: as the loop's.
+    """
+
+    run: Run
+    history: History
+    records: Sequence[Record]
+    stack: Stack
+    steerer: Steerer
+    researcher: Researcher
+    append: Callable[[Record], object]
+    known: Callable[[], Sequence[Known]]
+    slots: int = 1
+    watch: Callable[[Phase], None] = lambda _: None
+
+    def __call__(self) -> None:
+        """Whatever is due before the next step. Raises LLMError; what was logged stays."""
+        plan = self.run.outer
+        cycle = self.history.evaluated() // plan.every
+        if plan.steering and cycle > self.history.steering.cycle:
+            self.watch(Phase("steer", self._step))
+            self._log(self.steerer.steer(self.history, self._view(), cycle))
+        if plan.research == "off":
+            return
+        if self._cycle_ended(cycle):
+            self._release()
+        if cycle // plan.cycles > self._last_session() // plan.cycles:
+            self.watch(Phase("research", self._step))
+            self._log(self.researcher.hold(self._view(), cycle, self.known()))
+        self._apply()
+
+    @property
+    def _step(self) -> int:
+        return len(self.history.proposals)
+
+    def _last_session(self) -> int:
+        return self.history.sessions[-1].cycle if self.history.sessions else 0
+
+    def _apply(self) -> None:
+        """Do what the last session decided, unless that was done."""
+        if not self.history.sessions or self.history.sessions[-1].step != self._step:
+            return
+        session = self.history.sessions[-1]
+        for sha, why in session.removed.items():
+            if self.stack.holds(sha) and not session.sham:
+                self.stack.remove(sha, self._step, why)
+        if session.admitted and not session.sham and not self.stack.holds(session.admitted):
+            self._make_room()
+            self.stack.add(source_of(session), self._step, f"the session of cycle {session.cycle}")
+
+    def _make_room(self) -> None:
+        mine = [k for k in self.known() if k.stacked]
+        while len(mine) >= self.run.outer.layers:
+            least = mine.pop()
+            why = f"it has the least credit ({least.credit:.0%} of decisions) of {len(mine) + 1}"
+            self.stack.remove(least.source.sha, self._step, f"{why}, and another was admitted")
+
+    def _cycle_ended(self, cycle: int) -> bool:
+        """Whether the last step's evaluations completed a cycle."""
+        before = sum(
+            t.draft is not None and t.draft.step < self._step - 1 for t in self.history.trials
+        )
+        return before // self.run.outer.every < cycle
+
+    def _release(self) -> None:
+        """Take out the layers that do nothing or do harm."""
+        for session in self.history.sessions:
+            sha = session.admitted
+            if self.stack.holds(sha) and (why := objection(self.run, self.records, sha)):
+                self.stack.remove(sha, self._step, why)
+
+    def _view(self) -> View:
+        left = self.run.evals - self.history.evaluated()
+        rng = generator(self.run.seed, "outer", self._step)
+        return self.history.view(step=self._step, slots=self.slots, left=left, rng=rng)
+
+    def _log(self, record: Record) -> None:
+        self.append(record)
+        self.history.add(record)
+
+
+def source_of(session: Session) -> MechanismSource:
+    """The source that a session admitted, or would have but for the sham."""
+    attempt = next(a for a in session.attempts if a.sha == session.admitted)
+    spec = parse_specification(session.notes["specify"])
+    return MechanismSource(
+        sha=attempt.sha,
+        name=attempt.name,
+        source=attempt.source,
+        rationale=spec.text() if spec else "",
+        origin=f"level 2, cycle {session.cycle}, {attempt.way}",
+        parents=attempt.parents,
+    )

@@ -1,0 +1,81 @@
+"""The layers that a run begins with: shipped or third-party ones by name, a user's own by file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bilevel import mechanisms
+from bilevel.errors import ConfigError
+from bilevel.model import Decision, MechanismSource, Run
+from bilevel.protocols import Store
+from bilevel.sandbox import policy
+from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.stack import Layer
+
+
+def source(name: str) -> MechanismSource:
+    """What a name or a path ending in .py names. Raises ConfigError."""
+    if not name.endswith(".py"):
+        return mechanisms.source(name)
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"mechanism {name} cannot be read: {error}") from error
+    if problems := policy.lint(text):
+        raise ConfigError(
+            f"mechanism {name}: {'; '.join(problems)} (see `bilevel mechanisms check {name}`)"
+        )
+    return MechanismSource(hashlib.sha256(text.encode()).hexdigest(), Path(name).stem, text)
+
+
+def entries(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """A stack as a run keeps it: NAME@SHA, lowest first, and by sha the texts of files."""
+    found = [source(name) for name in names]
+    own = {s.sha: s.source for name, s in zip(names, found, strict=True) if name.endswith(".py")}
+    return tuple(f"{s.name}@{s.sha}" for s in found), own
+
+
+def needs_sandbox(run: Run) -> bool:
+    """Whether the run holds code that is not ours: generated, or a user's file."""
+    return run.outer.research != "off" or bool(run.sources)
+
+
+def layers(run: Run, sandbox: Sandbox | None = None) -> list[Layer]:
+    """Fresh layers of the run's stack; a user's own file runs in the sandbox.
+
+    Raises ConfigError when a shipped one has changed, MissingExtra, MechanismError.
+    """
+    made = []
+    for entry in run.stack:
+        name, _, sha = entry.rpartition("@")
+        if sha in run.sources:
+            assert sandbox is not None, "needs_sandbox() says so"
+            layer = Layer(sha, name, sandbox.load(run.sources[sha]))
+        else:
+            layer = _shipped(run, name, sha)
+        if sha in run.states:
+            layer.mechanism._restore(run.states[sha])
+        made.append(layer)
+    return made
+
+
+def _shipped(run: Run, name: str, sha: str) -> Layer:
+    if sha != mechanisms.source(name).sha:
+        raise ConfigError(
+            f"mechanism {name} has changed since {run.id} began; restore it, or start a new run"
+        )
+    return Layer(sha, name, mechanisms.load(name))
+
+
+def remembered(store: Store, task: str, stack: Sequence[str]) -> dict[str, str]:
+    """By sha, the last state in this task's earlier runs of each mechanism that remembers."""
+    shipped = [name for name in stack if not name.endswith(".py")]
+    wanted = {mechanisms.source(n).sha for n in shipped if mechanisms.load(n).remembers}
+    states: dict[str, str] = {}
+    for run in store.runs() if wanted else []:
+        if run.task == task:
+            decisions = [d for _, d in store.read(run.id, Decision)]
+            states |= {d.layer: d.state for d in decisions if d.layer in wanted}
+    return states

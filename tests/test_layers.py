@@ -12,7 +12,7 @@ LEVELS = tuple(
         "mechanism protocols history",
         "stack evaluate tape prompting proposer steering steering_rules steering_words loop "
         "attribution sharing sandbox",
-        "conformance normalise mending vocabulary probing objections gate screening surrogate "
+        "conformance normalise mending vocabulary probing objections gate screening surrogate habits "
         "diagnostics authoring merit dialogue outer engine replay",
         "mechanisms tasks llm executors store",
         "assemble stacks",

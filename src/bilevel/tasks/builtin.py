@@ -14,6 +14,7 @@ BUILTIN = {
     "gpt": HERE / "gpt" / "task.toml",
     "gpt-cuda": HERE / "gpt" / "task_cuda.toml",
     "heilbronn": HERE / "geometry" / "heilbronn.toml",
+    "heilbronn-mirrored": HERE / "geometry" / "heilbronn_mirrored.toml",
     "heilbronn-square": HERE / "geometry" / "heilbronn_square.toml",
     "min-max-distance": HERE / "geometry" / "min_max_distance.toml",
     "packing-or": HERE / "packing" / "or.toml",

@@ -1,0 +1,1 @@
+"""Points in the plane with published best constants, scored exactly; README.md has the rules."""

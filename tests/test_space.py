@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bilevel.errors import InvalidCandidate
 from bilevel.mechanism import View
 from bilevel.model import Draft, Move, Trial
-from bilevel.space import Param, Space
+from bilevel.space import Kind, Param, Space
 
 RATE = Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True)
 BATCH = Param("BATCH", "int", 4096, low=256, high=65536, log=True, step=2)
@@ -115,3 +115,9 @@ def test_distance_is_zero_to_itself_and_one_between_corners() -> None:
     other = {"RATE": 1.0, "BATCH": 65536, "HEADS": 11, "PATTERN": "L"}
     assert VIEW.distance(corner, corner) == 0
     assert VIEW.distance(corner, other) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["int", "float"])
+def test_a_number_beyond_any_float_is_refused(kind: Kind) -> None:
+    with pytest.raises(InvalidCandidate, match="must be finite"):
+        Param("N", kind, 1).check(10**400)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -59,7 +60,7 @@ class Param:
             raise InvalidCandidate(f"{self.name} is {value!r} but must be a number ({self.kind})")
         # One plain number from here on: a subclass could be another at each look.
         value = float(value) if isinstance(value, float) else int(value)
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:
             raise InvalidCandidate(f"{self.name} is {value} but must be finite")
         if self.kind == "int":
             if value != int(value):

@@ -16,7 +16,7 @@ def brief(
     locked: Mapping[str, Value],
     rules: Sequence[str] = (),
 ) -> str:
-    """A few lines: the goal, the metric and its direction, the time limit if any, what is locked."""
+    """A few lines: the goal, the metric and its direction, any time limit, what is locked."""
     unit = f" ({objective.unit})" if objective.unit else ""
     better = "lower" if objective.direction == "min" else "higher"
     lines = [

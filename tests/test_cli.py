@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bilevel import __version__
-from bilevel.cli import _seconds, app
+from bilevel.cli import app
+from bilevel.cli_run import seconds
 from bilevel.errors import ConfigError
 from resumable import SCRIPT, TASK
 
@@ -122,9 +123,9 @@ def test_a_run_without_proposals_leaves_its_results(tmp_path: Path) -> None:
 
 
 def test_times() -> None:
-    assert [_seconds(t) for t in ("8h", "1h30m", "90s")] == [28800, 5400, 90]
+    assert [seconds(t) for t in ("8h", "1h30m", "90s")] == [28800, 5400, 90]
     with pytest.raises(ConfigError):
-        _seconds("")
+        seconds("")
 
 
 def start(*words: str, cwd: Path) -> subprocess.Popen[str]:

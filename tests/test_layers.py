@@ -9,16 +9,16 @@ LEVELS = tuple(
     set(names.split())
     for names in (
         "errors space model sessions seeds prompts codec bilevel __version__",
-        "mechanism protocols history",
+        "mechanism protocols history noise resuming",
         "stack evaluate tape prompting proposer steering steering_rules steering_words loop "
         "attribution sharing sandbox",
-        "conformance normalise mending vocabulary probing objections gate screening surrogate habits "
-        "diagnostics authoring merit dialogue outer engine replay",
+        "conformance normalise mending vocabulary probing objections gate screening "
+        "surrogate habits diagnostics authoring merit dialogue outer engine replay",
         "mechanisms tasks llm executors store",
         "assemble stacks",
-        "cli cli_models cli_mechanisms cli_compare compare compare_helpers comparison "
-        "comparison_output running live results progress summary render describe noise doctor "
-        "__main__",
+        "cli cli_models cli_mechanisms cli_compare cli_run cli_options compare compare_helpers "
+        "comparison comparison_output running live results progress summary render describe doctor "
+        "lines ledger accounts levels render_levels __main__",
     )
 )
 

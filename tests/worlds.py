@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from bilevel import engine
+from bilevel.engine import Edges
 from bilevel.evaluate import Evaluated
-from bilevel.history import History
 from bilevel.loop import Loop
 from bilevel.model import (
     Call,
@@ -21,9 +22,8 @@ from bilevel.model import (
     Space,
     Values,
 )
-from bilevel.proposer import Proposer
 from bilevel.protocols import Schema
-from bilevel.stack import Layer, Stack
+from bilevel.stack import Layer
 from bilevel.tape import Tape
 
 SPACE = Space(
@@ -125,13 +125,25 @@ def build(
 ) -> Loop:
     """A loop over `log`, which may hold the first part of a run."""
     run = replace(run, **changes)  # type: ignore[arg-type]
-    tape = Tape(run.llm, Scripted(reply), [r for r in log if isinstance(r, Call)], log.append)
-    return Loop(
-        run=run,
-        objective=run.objective,
-        history=History(run.space, list(log)),
-        proposer=Proposer(run.brief, run.objective, tape, run.seed),
+    return engine.build(run, edges(log, run, Scripted(reply), evaluator, lambda: layers))
+
+
+def edges(
+    log: Log,
+    run: Run,
+    llm: Scripted,
+    evaluator: Instant | None = None,
+    layers: Callable[[], Sequence[Layer]] = tuple,
+    tape: type[Tape] = Tape,
+) -> Edges:
+    """What a run over `log` touches the world through, none of it real."""
+    calls = [r for r in log if isinstance(r, Call)]
+    made = Edges(
+        tape=Tape(run.llm, None),
         evaluator=evaluator or Instant(run.slots),
-        stack=Stack(list(layers), run.seed, log.append, list(log)),
         append=log.append,
+        layers=layers,
+        records=list(log),
     )
+    made.tape = tape(run.llm, llm, calls, made.log)
+    return made

@@ -113,6 +113,11 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         ("slots", settings.slots, 1),
         ("baselines", baselines, 2),
         ("confirms", confirms, 0),
+        ("every", settings.outer.every, 1),
+        ("cycles", settings.outer.cycles, 1),
+        ("layers", settings.outer.layers, 1),
+        ("candidates", settings.outer.candidates, 1),
+        ("repairs", settings.outer.repairs, 0),
     ):
         if value < least:
             raise ConfigError(f"{label} is {value} but must be at least {least}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from bilevel.history import History, seed_index
 from bilevel.loop import first_move
@@ -12,6 +13,7 @@ from bilevel.mechanism import View
 from bilevel.model import (
     Decision,
     Draft,
+    Fault,
     Layering,
     MechanismSource,
     Move,
@@ -88,17 +90,32 @@ def redecide(
     stack = Stack([x for x in layers if x.sha != without], run.seed, lambda _: None)
     same = list[bool]()
     sources = {r.sha: r for r in records if isinstance(r, MechanismSource)}
+    late, leaving = _late(records), ""
     for record, view, history in moments(run, records):
         if isinstance(record, Proposal):
-            same += [_plans(stack, view, record), _screens(stack, view, record, history)]
+            same.append(_plans(stack, view, record))
+            stack.layers = [x for x in stack.layers if x.sha != leaving]
+            same.append(_screens(stack, view, record, history))
+            leaving = ""
         elif isinstance(record, Trial):
             same.append(accept(stack, view, record) == record.kept)
+        elif record in late:
+            leaving = record.sha
         elif record.action == "remove":
             stack.layers = [x for x in stack.layers if x.sha != record.sha]
         elif record.sha != without:
             assert load is not None, "a layer joined during the run; give `load` to make it"
             stack.layers.append(load(sources[record.sha]))
     return same
+
+
+def _late(records: Sequence[Record]) -> list[Record]:
+    """Removals for a fault in `screen`: after their step's plan, and logged before its proposal."""
+    return [
+        after
+        for before, after in pairwise(records)
+        if isinstance(before, Fault) and before.hook == "screen" and isinstance(after, Layering)
+    ]
 
 
 def moments(

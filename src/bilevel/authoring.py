@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bilevel.model import MechanismSource, Message
 from bilevel.prompts import render
 from bilevel.sessions import Way
+from bilevel.steering_words import plain
 
 HookName = Literal["plan", "screen", "accept"]
 IMPORTS = (
@@ -109,9 +110,10 @@ def parse_specification(text: str) -> Specification | None:
     fields = ("name", "idea", "hook", "statistic", "condition", "action")
     if not isinstance(reply, dict) or not all(isinstance(reply.get(f), str) for f in fields):
         return None
-    if reply["hook"] not in SIGNATURES or reply["statistic"] not in STATISTICS:
+    said: dict[str, Any] = {f: plain(reply[f]) for f in fields}
+    if said["hook"] not in SIGNATURES or said["statistic"] not in STATISTICS:
         return None
-    return Specification(_class_name(reply["name"]), *(reply[f] for f in fields[1:]))
+    return Specification(_class_name(said["name"]), *(said[f] for f in fields[1:]))
 
 
 def _class_name(text: str) -> str:

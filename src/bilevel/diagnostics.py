@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from bilevel.history import History
 from bilevel.mechanism import View
-from bilevel.model import Objective
+from bilevel.model import Objective, Trial, Value
 
 
 @dataclass(frozen=True)
 class Tried:
     """What became of one parameter: times changed, upwards, downwards, failed; its best gain.
 
-    up and down count changes along the unit scale; a choice's order is the order of its choices.
+    up and down count a number's changes to a larger and a smaller value.
     """
 
     name: str
@@ -31,17 +31,30 @@ def tried(view: View) -> list[Tried]:
 
 def _tried(view: View, name: str) -> Tried:
     trials = view.tries(name)
-    starts = [(t, view.base(t.draft.move)) for t in trials if t.draft is not None]
-    places = [(view.unit(name, t.values[name]), view.unit(name, s.values[name])) for t, s in starts]
+    pairs = [(t.values[name], _start(view, t).values[name]) for t in trials]
+    sides = [_side(new, old) for new, old in pairs]
     gains = [gain for t in trials if (gain := view.gain(t)) is not None]
     return Tried(
         name,
         len(trials),
-        sum(new > old for new, old in places),
-        sum(new < old for new, old in places),
+        sides.count("up"),
+        sides.count("down"),
         sum(t.score is None for t in trials),
         max(gains, default=None),
     )
+
+
+def _start(view: View, trial: Trial) -> Trial:
+    """The trial that this one started from, as it was then, whatever has been frozen since."""
+    by_id = {t.id: t for t in view.trials}
+    parents = trial.draft.move.parents if trial.draft is not None else ()
+    return by_id[parents[0]] if parents else view.trials[0]
+
+
+def _side(new: Value, old: Value) -> str:
+    if isinstance(new, str) or isinstance(old, str):
+        return ""
+    return "up" if new > old else "down"
 
 
 def facts(history: History, view: View, objective: Objective) -> list[str]:
@@ -87,21 +100,25 @@ def _parameters(view: View) -> list[str]:
     lines = [_row(view, row) for row in touched]
     if never := [r.name for r in rows if not r.times]:
         lines.append(f"never changed: {', '.join(never)}")
-    one_way = [
-        f"{r.name} {'down' if r.up else 'up'}"
-        for r in touched
-        if not (r.up and r.down) and view.space[r.name].kind not in ("choice", "text")
-    ]
-    if one_way:
+    if one_way := [f"{r.name} {side}" for r in touched for side in _untried(view, r)]:
         lines.append(f"directions never tried: {', '.join(one_way)}")
     return lines
+
+
+def _untried(view: View, row: Tried) -> list[str]:
+    """The ways from the incumbent's value that a number was never changed, though it can be."""
+    param, now = view.space[row.name], view.incumbent.values[row.name]
+    if param.kind in ("choice", "text") or isinstance(now, str):
+        return []
+    low, high = param.bounds
+    can = {"up": not row.up and now < high, "down": not row.down and now > low}
+    return [side for side in can if can[side]]
 
 
 def _row(view: View, row: Tried) -> str:
     best = "no score" if row.best is None else f"best gain {row.best:+.4f}"
     failed = f", {row.failed} failed" if row.failed else ""
     frozen = ", frozen" if row.name in view.frozen else ""
-    return (
-        f"{row.name}: changed {row.times} times ({row.up} up, {row.down} down{failed}), "
-        f"{best}{frozen}"
-    )
+    number = view.space[row.name].kind in ("float", "int")
+    ways = f"{row.up} up, {row.down} down{failed}" if number else f"{row.failed} failed"
+    return f"{row.name}: changed {row.times} times ({ways}), {best}{frozen}"

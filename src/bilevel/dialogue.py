@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -104,7 +104,8 @@ class Researcher:
                 purpose = f"generate {turn}" if not repair else f"repair {turn}.{repair}"
                 reply = self._ask(talk, None, view, cycle, purpose, SOURCE_TOKENS)
                 verdict = self.judge(reply)
-                attempts.append(_attempt("repair" if repair else way, reply, verdict, sources))
+                made = _attempt(way, reply, verdict, sources)
+                attempts.append(replace(made, way="repair") if repair else made)
                 if verdict.admitted:
                     return attempts
                 if verdict.rule == "harm":
@@ -159,16 +160,14 @@ def _attempt(
 
 
 def _removed(explored: str, known: Sequence[Known]) -> Mapping[str, str]:
-    """By sha, the layer that the session asked to be taken out."""
+    """By sha, the layer that the session asked to be taken out; of one name, the least credited."""
     try:
-        name = json.loads(explored).get("remove", "")
+        reply = json.loads(explored)
     except json.JSONDecodeError:
         return {}
-    return {
-        k.source.sha: "a session of Level 2 asked for it"
-        for k in known
-        if k.stacked and k.source.name == name
-    }
+    name = reply.get("remove", "") if isinstance(reply, dict) else ""
+    named = [k.source.sha for k in known if k.stacked and k.source.name == name]
+    return dict.fromkeys(named[-1:], "a session of Level 2 asked for it")
 
 
 def _object(**properties: Any) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from bilevel.dialogue import Researcher
-from bilevel.errors import ConfigError
+from bilevel.errors import ConfigError, StoreError
 from bilevel.evaluate import Evaluator
 from bilevel.gate import Gate, Verdict
 from bilevel.history import History
@@ -16,9 +17,10 @@ from bilevel.merit import Known, ranked
 from bilevel.model import MechanismSource, Phase, Record, Run
 from bilevel.outer import Outer
 from bilevel.proposer import Proposer
+from bilevel.resuming import settled, timeless
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.screening import screening
-from bilevel.stack import Layer, Stack
+from bilevel.stack import Act, Layer, Stack
 from bilevel.steering import Steerer
 from bilevel.tape import Tape
 
@@ -29,6 +31,8 @@ class Edges:
 
     records: the log so far, which grows with `append`. layers: makes fresh ones of the stack that
     the run began with. sandbox: holds generated code; None where no level of the run writes any.
+    recorded: a log that is decided again, for the faults in it that are facts; of a run that is
+    gone on with, its own.
     """
 
     tape: Tape
@@ -39,25 +43,47 @@ class Edges:
     records: list[Record] = field(default_factory=list)
     expired: Callable[[], str] = lambda: ""
     watch: Callable[[Phase], None] = lambda _: None
+    recorded: Sequence[Record] = ()
+    _again: list[Record] = field(default_factory=list, init=False)
+
+    def settle(self) -> None:
+        """Set aside what was logged of a decision that was cut short.
+
+        It is taken again, from the same log, and what is set aside is not made durable twice.
+        """
+        self.recorded = self.recorded or list(self.records)
+        end = settled(self.records)
+        self._again = [timeless(r) for r in self.records[end:] if isinstance(r, Act)]
+        self.records = self.records[:end]
 
     def log(self, record: Record) -> None:
-        """Makes a record durable, and part of the log so far."""
-        self.append(record)
+        """Makes a record durable, unless it is, and part of the log so far."""
+        if timeless(record) in self._again:
+            self._again.remove(timeless(record))
+        else:
+            self.append(record)
         self.records.append(record)
 
     def load(self, source: MechanismSource) -> Layer:
-        """A layer of generated code. Raises SandboxRefused or MechanismError."""
+        """A layer of generated code. Raises SandboxRefused, MechanismError or StoreError."""
         if self.sandbox is None:
             raise ConfigError(
                 "the log puts generated code in, and no sandbox was opened to hold it"
             )
-        return Layer(source.sha, source.name, self.sandbox.load(source.source))
+        if hashlib.sha256(source.source.encode()).hexdigest() != source.sha:
+            raise StoreError(
+                f"the source of {source.name} is not the text whose sha the log gives "
+                f"({source.sha[:12]}); restore the log as it was written"
+            )
+        mechanism = self.sandbox.load(source.source)
+        return Layer(source.sha, source.name, mechanism, mechanism.close)
 
 
 def build(run: Run, edges: Edges) -> Loop:
     """The inner loop of a run, its outer loop called between the steps."""
+    edges.settle()
     history = History(run.space, edges.records)
-    stack = Stack(edges.layers(), run.seed, edges.log, edges.records, edges.load)
+    stack = Stack(edges.layers(), run.seed, edges.log, edges.records, edges.load, edges.recorded)
     loop = Loop(
         run=run,
         objective=run.objective,
@@ -82,7 +108,21 @@ def _outer(run: Run, edges: Edges, history: History, stack: Stack) -> Outer:
         return gate.judge(text)
 
     def known() -> Sequence[Known]:
-        return ranked(run, edges.records, edges.layers, edges.load)
+        made: list[Layer] = []
+
+        def layers() -> Sequence[Layer]:
+            made.extend(found := edges.layers())
+            return found
+
+        def load(source: MechanismSource) -> Layer:
+            made.append(edges.load(source))
+            return made[-1]
+
+        try:
+            return ranked(run, edges.records, layers, load)
+        finally:
+            for layer in made:
+                layer.close()
 
     return Outer(
         run=run,

@@ -13,11 +13,31 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from bilevel.describe import changes, one_line, start_values
+from bilevel import lines
+from bilevel.authoring import parse_specification
+from bilevel.describe import one_line
 from bilevel.history import History
-from bilevel.model import Call, Phase, Proposal, Record, Refusal, Run, Stop, Trial, Values
+from bilevel.ledger import Touches
+from bilevel.levels import usage
+from bilevel.lines import change_text, clock
+from bilevel.model import (
+    Call,
+    Fault,
+    Layering,
+    Phase,
+    Proposal,
+    Record,
+    Run,
+    Session,
+    Steering,
+    Stop,
+    Trial,
+)
 
 TAIL = 2048
+# What a steering and a session take, in proposals' time, until the run has seen one: a prompt of
+# its own each, and for a session three rounds and some sources.
+GUESSED = {"1.5": 2.0, "2": 15.0}
 
 
 class Terminal:
@@ -28,6 +48,8 @@ class Terminal:
         self.console = console
         self.history = History(run.space, records)
         self.calls = [r for r in records if isinstance(r, Call)]
+        self.touches = Touches(run, records)
+        self.steerings = sum(isinstance(r, Steering) for r in records)
         self.now: Phase | None = None
         self._trials = trials
         self._start = time.monotonic()
@@ -53,14 +75,31 @@ class Terminal:
         """Take in a record, and print what is worth a line of its own."""
         if isinstance(record, Call):
             self.calls.append(record)
-        if isinstance(record, Trial):
-            self._say(trial_line(self.run, self.history, record))
-        if isinstance(record, Proposal):
-            for refusal in record.refusals:
-                self._say(refusal_line(self.history, refusal))
+        self.touches.add(record)
+        for line in self._lines(record):
+            self._say(line)
         if isinstance(record, Stop) and record.reason != "done":
             self.console.print(Text(f"stopped ({record.reason}) {record.detail}", style="yellow"))
+        self.steerings += isinstance(record, Steering)
         self.history.add(record)
+
+    def _lines(self, record: Record) -> list[Text]:
+        """What a record is worth, before it is taken into the history."""
+        if isinstance(record, Trial):
+            mark = self.touches.mark(record)
+            return [lines.trial_line(self.run, self.history, record, mark)]
+        if isinstance(record, Proposal):
+            return [lines.refusal_line(self.history, r) for r in record.refusals]
+        if isinstance(record, Steering):
+            spent = usage(self.calls, "1.5", record.at)
+            return lines.steering_lines(self.history.steering, record, spent)
+        if isinstance(record, Session):
+            return lines.session_lines(record, usage(self.calls, "2", record.step))
+        if isinstance(record, Layering):
+            return [lines.layering_line(record, self.touches.names[record.sha])]
+        if isinstance(record, Fault):
+            return [lines.fault_line(record, self.touches.names[record.layer])]
+        return []
 
     def _say(self, line: Text) -> None:
         """One line: cut to a terminal's width, whole in a file."""
@@ -78,17 +117,17 @@ class Terminal:
         if best is not None and best.score is not None:
             grid.add_row("best", best_text(self.run, self.history))
         grid.add_row("now", self._now())
-        if self.now is not None and self.now.draft is not None and self.now.draft.hypothesis:
-            grid.add_row("why", Text(one_line(self.now.draft.hypothesis), style="italic"))
+        if why := self._why():
+            grid.add_row("why", Text(one_line(why), style="italic"))
         grid.add_row("tokens", self._tokens())
         return Group(Text(), grid)
 
     def _bar(self) -> RenderableType:
         done, wanted = self.history.evaluated(), self.run.evals
         row = Table.grid(padding=(0, 2))
-        spent = _clock(time.monotonic() - self._start)
+        spent = clock(time.monotonic() - self._start)
         left = self._left()
-        about = f", about {_clock(left)} left" if left is not None else ""
+        about = f", about {clock(left)} left" if left is not None else ""
         bar = ProgressBar(total=max(wanted, 1), completed=done, width=24)
         row.add_row(bar, f"evaluation {done} of {wanted}, {spent} so far{about}")
         return row
@@ -99,17 +138,61 @@ class Terminal:
         if not trials:
             return None
         job = sum(t.seconds for t in trials) / len(trials)
-        done = self.history.evaluated()
-        talk = sum(c.reply.seconds for c in self.calls) / done if done else 0.0
+        left = self.run.evals - self.history.evaluated()
         confirm = 2 * self.run.confirms - len(self.history.role("confirm"))
-        return (self.run.evals - done) * (job + talk) + max(0, confirm) * job
+        return left * job + self._talk(left) + max(0, confirm) * job
+
+    def _talk(self, left: int) -> float:
+        """Seconds that the LLM of all levels still takes, each at its own pace so far."""
+        done, plan = self.history.evaluated(), self.run.outer
+        proposal = usage(self.calls, "1").seconds / done if done else 0.0
+        cycles = (self.run.evals - 1) // plan.every
+        sessions = len(self.history.sessions)
+        left_of = {
+            "1.5": (self.steerings, cycles - self.steerings if plan.steering else 0),
+            "2": (sessions, cycles // plan.cycles - sessions if plan.research != "off" else 0),
+        }
+        talk = left * proposal
+        for level, (held, wanted) in left_of.items():
+            each = usage(self.calls, level).seconds / held if held else GUESSED[level] * proposal
+            talk += max(0, wanted) * each
+        return talk
 
     def _now(self) -> RenderableType:
         if self.now is None:
             return Text("starting")
         if self.now.kind == "propose":
             return Text("asking the LLM for a proposal")
+        if self.now.kind == "steer":
+            return Text("Level 1.5: asking the LLM how to steer", style=lines.STEERING)
+        if self.now.kind == "research":
+            return Text(f"Level 2: {self._round()}", style=lines.RESEARCH)
         return Text(f"#{self.now.trial} {self._trying()} {self._job_tail()}")
+
+    def _session(self) -> list[Call]:
+        """The calls so far of the session that is being held."""
+        assert self.now is not None
+        return [c for c in self.calls if c.level == "2" and c.step == self.now.step]
+
+    def _round(self) -> str:
+        """What the session that is being held does, by what it was told last."""
+        told = [c.purpose for c in self._session()]
+        sources = len([p for p in told if p.startswith(("generate", "repair"))])
+        if sources:
+            return f"source {sources} is before the gate, or the LLM writes the next"
+        first = "reading the trace and the sources"
+        then = {"explore": "doubting what it saw", "critique": "fixing hook, statistic and rule"}
+        return then.get(told[-1], "writing a source") if told else first
+
+    def _why(self) -> str:
+        """The hypothesis behind what happens now."""
+        if self.now is None:
+            return ""
+        if self.now.kind == "research":
+            told = [c.reply.text for c in self._session() if c.purpose == "specify"]
+            spec = parse_specification(told[-1]) if told else None
+            return "" if spec is None else f"{spec.name}: {spec.text()}"
+        return "" if self.now.draft is None else self.now.draft.hypothesis
 
     def _trying(self) -> str:
         assert self.now is not None
@@ -117,7 +200,7 @@ class Terminal:
             return {"baseline": "measuring the baseline", "confirm": "measuring the winner"}.get(
                 self.now.kind, self.now.kind
             )
-        return _changes(self.history, self.now.draft.move.parents, self.now.draft.values)
+        return change_text(self.history, self.now.draft.move.parents, self.now.draft.values)
 
     def _job_tail(self) -> str:
         """The job's own last line, as a person at its terminal would see it."""
@@ -135,7 +218,11 @@ class Terminal:
         replies = [c.reply for c in self.calls]
         read, cached = sum(r.tokens_in for r in replies), sum(r.tokens_cached for r in replies)
         written, seconds = sum(r.tokens_out for r in replies), sum(r.seconds for r in replies)
-        return f"{read:,} read ({cached:,} cached), {written:,} written in {_clock(seconds)}"
+        text = f"{read:,} read ({cached:,} cached), {written:,} written in {clock(seconds)}"
+        for level in ("1.5", "2"):
+            if (spent := usage(self.calls, level)).calls:
+                text += f"; Level {level}: {spent.tokens_out:,} in {clock(spent.seconds)}"
+        return text
 
 
 def best_text(run: Run, history: History) -> Text:
@@ -152,42 +239,3 @@ def best_text(run: Run, history: History) -> Text:
     if noise:
         text.append(f", {gain / noise:.1f} times its noise of {noise:.2g}", style="dim")
     return text
-
-
-def trial_line(run: Run, history: History, trial: Trial) -> Text:
-    """One line for a trial that has just ended; `history` is that before it."""
-    if trial.draft is None:
-        what = {"baseline": "baseline", "confirm": "winner again"}[trial.role]
-        what = f"{what}, seed {trial.seed}"
-    else:
-        what = _changes(history, trial.draft.move.parents, trial.values)
-    line = Text(f"#{trial.id:<3} ", style="dim")
-    if trial.score is None:
-        line.append(f"{trial.status:>9} ", style="red").append(what, style="default")
-        return line.append(f"  {one_line(trial.error, 120)}", style="dim")
-    line.append(
-        f"{run.objective.value(trial.score):9.4f} ", style="bold green" if trial.kept else ""
-    )
-    line.append(
-        "keep    " if trial.kept else "discard " if trial.draft else "        ", style="dim"
-    )
-    line.append(what)
-    if trial.draft is not None and trial.draft.hypothesis:
-        line.append(f"  {one_line(trial.draft.hypothesis)}", style="italic dim")
-    return line
-
-
-def refusal_line(history: History, refusal: Refusal) -> Text:
-    """One line for a proposal that cost no evaluation."""
-    what = "" if refusal.values is None else _changes(history, refusal.move.parents, refusal.values)
-    return Text(f"       refused {what}: {one_line(refusal.reason)}", style="dim")
-
-
-def _changes(history: History, parents: tuple[int, ...], values: Values) -> str:
-    return ", ".join(changes(history.space, start_values(history, parents), values))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from bilevel.attribution import Load, leave_one_out
 from bilevel.history import History
-from bilevel.model import Decision, Draft, Fault, Layering, MechanismSource, Record, Run, Trial
+from bilevel.model import (
+    Decision,
+    Draft,
+    Fault,
+    Layering,
+    MechanismSource,
+    Proposal,
+    Record,
+    Run,
+    Trial,
+)
+from bilevel.resuming import ADD
 from bilevel.stack import Layer
 
 HARM = 2.0  # in standard deviations of one measurement
@@ -17,7 +28,8 @@ HARM = 2.0  # in standard deviations of one measurement
 class Known:
     """A mechanism that Level 2 may build on or ask to remove.
 
-    record: what became of it. credit: share of the run's decisions that would differ without it.
+    record: what became of it. credit: share of the decisions taken while it was on the stack that
+    would differ without it.
     """
 
     source: MechanismSource
@@ -56,13 +68,14 @@ class Merit:
 
 
 def merit(run: Run, records: Sequence[Record], sha: str) -> Merit:
-    """What this mechanism did. Raises StopIteration when it never joined."""
-    joined = next(
-        i
-        for i, r in reversed(list(enumerate(records)))
-        if isinstance(r, Layering) and r.sha == sha and r.action == "add"
-    )
-    since = records[joined:]
+    """What this mechanism did. Raises IndexError when it never joined."""
+    joined = [
+        (i, r)
+        for i, r in enumerate(records)
+        if isinstance(r, Layering) and (r.sha, r.action) == (sha, "add")
+    ]
+    number, first = joined[-1]
+    since = records[number:]
     own = [r for r in since if isinstance(r, Decision) and r.layer == sha]
     changed = [d for d in own if d.before != d.after]
     touched = _touched(since, changed)
@@ -70,8 +83,6 @@ def merit(run: Run, records: Sequence[Record], sha: str) -> Merit:
     left = [
         r.why for r in since if isinstance(r, Layering) and (r.sha, r.action) == (sha, "remove")
     ]
-    first = records[joined]
-    assert isinstance(first, Layering)
     return Merit(
         sha,
         first.step,
@@ -87,27 +98,51 @@ def merit(run: Run, records: Sequence[Record], sha: str) -> Merit:
 def ranked(
     run: Run, records: Sequence[Record], layers: Callable[[], Sequence[Layer]], load: Load
 ) -> list[Known]:
-    """The mechanisms that joined during the run, best credit first, then the newest.
+    """The mechanisms that sessions admitted, best credit first, then the newest.
 
     layers: makes fresh ones of the stack that the run began with. load: makes those that joined.
     """
-    sources = {r.sha: r for r in records if isinstance(r, MechanismSource)}
+    sources = [r for r in records if isinstance(r, MechanismSource)]
     if not sources:
         return []
-    credits = {
-        c.layer: c.different / c.decisions for c in leave_one_out(run, records, layers, load)
-    }
-    done = [merit(run, records, sha) for sha in sources]
-    found = [Known(sources[m.sha], m.text(), credits[m.sha], not m.left) for m in reversed(done)]
+    credits = {c.layer: c.different for c in leave_one_out(run, records, layers, load)}
+    found = []
+    for source in {s.sha: s for s in reversed(sources)}.values():
+        if source.sha not in credits:
+            found.append(Known(source, _unloaded(records, source.sha), 0.0, False))
+            continue
+        done = merit(run, records, source.sha)
+        credit = credits[source.sha] / max(1, _decisions(records, source.sha))
+        found.append(Known(source, done.text(), credit, not done.left))
     return sorted(found, key=lambda k: -k.credit)
+
+
+def _decisions(records: Sequence[Record], sha: str) -> int:
+    """How many plans, screenings and acceptances there were while the mechanism was stacked."""
+    count, stacked = 0, False
+    for record in records:
+        if isinstance(record, Layering) and record.sha == sha:
+            stacked = record.action == "add"
+        elif stacked and isinstance(record, Proposal):
+            count += 2
+        elif stacked and isinstance(record, Trial) and record.role == "search":
+            count += 1
+    return count
+
+
+def _unloaded(records: Sequence[Record], sha: str) -> str:
+    """Why a mechanism that was admitted never joined."""
+    faults = [r for r in records if isinstance(r, Fault) and (r.layer, r.hook) == (sha, ADD)]
+    return f"admitted, and could not be loaded: {faults[-1].message}"
 
 
 def objection(run: Run, records: Sequence[Record], sha: str) -> str:
     """Why a mechanism must leave at the end of a cycle, "" if it may stay.
 
-    It leaves when it changed no decision in a whole cycle, or when a cycle's worth of the trials
-    that it touched all failed or came out worse than their start by more than HARM sigma. Gains
-    are not asked for: within one run they are noise.
+    It leaves when it has changed no decision since it joined, a cycle or more ago, or when the
+    last trials that it touched, a cycle's worth, all failed or came out worse than their start by
+    more than HARM sigma; where the baselines show no noise only failures count, for any search
+    loses most of its trials. Gains are not asked for: within one run they are noise.
     """
     done = merit(run, records, sha)
     evaluated = _evaluated(records, done.since)
@@ -119,10 +154,8 @@ def objection(run: Run, records: Sequence[Record], sha: str) -> str:
     bound = -HARM * (history.noise() or 0.0)
     last = done.touched[-run.outer.every :]
     if len(last) == run.outer.every and all(_harmed(history, t, bound) for t in last):
-        return (
-            f"the last {len(last)} trials that it touched all failed or lost more than "
-            f"{-bound:.2g} ({HARM:g} sigma)"
-        )
+        lost = f" or lost more than {-bound:.2g} ({HARM:g} sigma)" if bound else ""
+        return f"the last {len(last)} trials that it touched all failed{lost}"
     return ""
 
 
@@ -152,4 +185,4 @@ def _gain(history: History, trial: Trial) -> float | None:
 
 def _harmed(history: History, trial: Trial, bound: float) -> bool:
     gain = _gain(history, trial)
-    return gain is None or gain < bound
+    return gain is None or (bound < 0 and gain < bound)

@@ -24,8 +24,8 @@ from bilevel.steering import Steerer
 class Outer:
     """The outer loop of one run, over the same log, history and stack as its inner loop.
 
-    records: the log so far, kept up to date by `append`. known: mechanisms that a session may
-    build on, best credit first. slots: as the loop's.
+    records: the log so far, which grows with `append`. known: mechanisms that a session may build
+    on, best credit first. slots: as the loop's.
     """
 
     run: Run
@@ -71,11 +71,13 @@ class Outer:
             if self.stack.holds(sha) and not session.sham:
                 self.stack.remove(sha, self._step, why)
         if session.admitted and not session.sham and not self.stack.holds(session.admitted):
-            self._make_room()
-            self.stack.add(source_of(session), self._step, f"the session of cycle {session.cycle}")
+            why = f"the session of cycle {session.cycle}"
+            if self.stack.add(source_of(session), self._step, why):
+                self._make_room(session.admitted)
 
-    def _make_room(self) -> None:
-        mine = [k for k in self.known() if k.stacked]
+    def _make_room(self, sha: str) -> None:
+        """Take out those with the least credit, but not the one that has just joined."""
+        mine = [k for k in self.known() if k.stacked and k.source.sha != sha]
         while len(mine) >= self.run.outer.layers:
             least = mine.pop()
             why = f"it has the least credit ({least.credit:.0%} of decisions) of {len(mine) + 1}"
@@ -107,7 +109,7 @@ class Outer:
 
 def source_of(session: Session) -> MechanismSource:
     """The source that a session admitted, or would have but for the sham."""
-    attempt = next(a for a in session.attempts if a.sha == session.admitted)
+    attempt = next(a for a in session.attempts if a.sha == session.admitted and not a.rule)
     spec = parse_specification(session.notes["specify"])
     return MechanismSource(
         sha=attempt.sha,

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from bilevel.describe import number, one_line, trial_changes
 from bilevel.history import History
+from bilevel.ledger import Touches, gain
 from bilevel.model import Record, Run, Trial
 from bilevel.noise import Confirmation
+from bilevel.render_levels import BAD, GOOD, QUIET, TOUCHED, clock, outer_rows, signed, times
 from bilevel.summary import Best, Counts, Summary, Usage
 
-GOOD, BAD, QUIET = "bold blue", "yellow", "dim"
 ERROR_WIDTH = 120
 
 
@@ -48,6 +49,7 @@ def _rows(summary: Summary) -> Iterable[tuple[str, RenderableType]]:
         yield "never tried", Text(", ".join(summary.counts.untouched))
     if summary.usage.llm_calls:
         yield "LLM", llm_text(summary.usage)
+    yield from outer_rows(summary.outer)
     if summary.usage.jobs:
         yield "jobs", Text(_jobs_text(summary.usage))
     yield "ended", _stop_text(summary)
@@ -57,20 +59,20 @@ def baseline_text(summary: Summary) -> Text:
     """`val_bpb 3.4412 (3.4400, sd 0.0300 over 7 seeds)`."""
     base, metric = summary.baseline, _metric(summary)
     if base.value is None:
-        ended = f"; {_times(base.failed, 'measurement')} failed" if base.failed else ""
+        ended = f"; {times(base.failed, 'measurement')} failed" if base.failed else ""
         return Text(f"no {metric} yet{ended}", style=BAD if base.failed else "")
     text = Text(f"{metric} {number(base.value)}")
     if base.sd is not None and base.mean is not None:
         text.append(f" (mean {number(base.mean)}, sd {number(base.sd)}, n {base.n})")
     if base.failed:
-        text.append(f"; {_times(base.failed, 'measurement')} failed", style=BAD)
+        text.append(f"; {times(base.failed, 'measurement')} failed", style=BAD)
     return text
 
 
 def best_text(summary: Summary, best: Best) -> Text:
     """`val_bpb 3.2400 in trial #12, running minimum of 31; gain 0.2012 (5.8 %), 6.7 sd`."""
     if not best.changes:
-        return Text(f"the baseline: none of {_times(best.of - 1, 'measured change')} was better")
+        return Text(f"the baseline: none of {times(best.of - 1, 'measured change')} was better")
     extreme = "minimum" if summary.direction == "min" else "maximum"
     text = Text(f"{_metric(summary)} {number(best.value)}", style=GOOD)
     text.append(
@@ -94,9 +96,9 @@ def confirmation_text(summary: Summary) -> Text:
     if found.value is not None:
         spread = "" if found.value_sd is None else f" (sd {number(found.value_sd)})"
         rest.append(f": re-measured {number(found.value)}{spread} on ")
-        rest.append(_times(found.measured, "fresh seed"))
+        rest.append(times(found.measured, "fresh seed"))
     if found.failed:
-        rest.append(f"; failed on {_times(found.failed, 'fresh seed')}")
+        rest.append(f"; failed on {times(found.failed, 'fresh seed')}")
     if found.gain is not None:
         rest.append(f"; paired gain {number(found.gain)}{_interval(found)}")
         if summary.baseline.sd is not None:
@@ -123,12 +125,12 @@ def counts_text(counts: Counts) -> Text:
 
 def llm_text(usage: Usage) -> Text:
     """Calls, replies that were not accepted and why, tokens and seconds."""
-    text = f"{_times(usage.llm_calls, 'reply', 'replies')}"
+    text = f"{times(usage.llm_calls, 'reply', 'replies')}"
     if usage.rejected:
         bad = sum(usage.rejected.values())
         text += f", {bad} not accepted ({_kinds(usage.rejected)})"
     text += f"\n{usage.tokens_in:,} tokens read ({usage.tokens_cached:,} cached), "
-    text += f"{usage.tokens_out:,} written in {_clock(usage.llm_seconds)}"
+    text += f"{usage.tokens_out:,} written in {clock(usage.llm_seconds)}"
     if usage.seconds_per_proposal is not None:
         text += f"; {usage.seconds_per_proposal:.1f} s a proposal"
     return Text(text)
@@ -136,7 +138,7 @@ def llm_text(usage: Usage) -> Text:
 
 def trials_table(run: Run, records: Sequence[Record], last: int | None = None) -> Table:
     """One row a trial, in order, or the last ones: value, gain on its start, verdict, change."""
-    history = History(run.space, records)
+    history, touches = History(run.space, records), Touches(run, records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right", style=QUIET)
     table.add_column(one_line(run.objective.metric, 12), justify="right", no_wrap=True)
@@ -146,7 +148,7 @@ def trials_table(run: Run, records: Sequence[Record], last: int | None = None) -
     table.add_column("s", justify="right", style=QUIET, no_wrap=True)
     shown = history.trials if last is None else history.trials[max(0, len(history.trials) - last) :]
     for trial in shown:
-        table.add_row(*_trial_cells(run, history, trial))
+        table.add_row(*_trial_cells(run, history, trial, touches.mark(trial)))
     if len(shown) < len(history.trials):
         table.caption = f"the last {len(shown)} of {len(history.trials)} trials"
     return table
@@ -180,7 +182,7 @@ def _run_cells(run: Run, summary: Summary) -> tuple[str, ...]:
     )
 
 
-def _trial_cells(run: Run, history: History, trial: Trial) -> tuple[Text, ...]:
+def _trial_cells(run: Run, history: History, trial: Trial, mark: str) -> tuple[Text, ...]:
     value = "" if trial.score is None else number(run.objective.value(trial.score))
     verdict, style = _verdict(trial)
     return (
@@ -188,7 +190,7 @@ def _trial_cells(run: Run, history: History, trial: Trial) -> tuple[Text, ...]:
         Text(value, style=style),
         Text(_gain(history, trial)),
         Text(verdict, style=style),
-        _change(history, trial),
+        _change(history, trial, mark),
         Text(f"{trial.seconds:.1f}"),
     )
 
@@ -204,22 +206,17 @@ def _verdict(trial: Trial) -> tuple[str, str]:
 
 def _gain(history: History, trial: Trial) -> str:
     """Gain on the trial that this one started from; nothing to compare repeats with."""
-    if trial.draft is None or trial.score is None:
-        return ""
-    parents = trial.draft.move.parents
-    start = history.trials[parents[0] if parents else 0].score
-    if start is None:
-        return ""
-    gain = trial.score - start
-    return f"{'+' if gain > 0 else ''}{number(gain)}"
+    found = gain(history, trial)
+    return "" if found is None else signed(found)
 
 
-def _change(history: History, trial: Trial) -> Text:
+def _change(history: History, trial: Trial, mark: str) -> Text:
     if trial.draft is None:
         name = "baseline" if trial.role == "baseline" else "best again"
         text = Text(f"{name}, seed {trial.seed}")
     else:
         text = Text(", ".join(trial_changes(history, trial)))
+        text.append(f" [{mark}]" if mark else "", style=TOUCHED)
         if trial.draft.hypothesis:
             text.append(f"\n{one_line(trial.draft.hypothesis)}", style="dim italic")
     if trial.error:
@@ -238,7 +235,7 @@ def _tried_text(counts: Counts) -> str:
 
 
 def _jobs_text(usage: Usage) -> str:
-    text = f"{_times(usage.jobs, 'job')} in {_clock(usage.job_seconds)}"
+    text = f"{times(usage.jobs, 'job')} in {clock(usage.job_seconds)}"
     if usage.seconds_per_evaluation is not None:
         text += f"; {usage.seconds_per_evaluation:.1f} s an evaluation"
     return text
@@ -263,15 +260,3 @@ def _metric(summary: Summary) -> str:
 
 def _word(text: str) -> str:
     return one_line(text) or "no LLM"
-
-
-def _times(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"

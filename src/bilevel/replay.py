@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bilevel.engine import Edges, build
 from bilevel.errors import BilevelError
 from bilevel.evaluate import RecordedEvaluator
-from bilevel.model import Call, Layering, Proposal, Record, Run, Session, Steering, Trial
+from bilevel.model import (
+    Call,
+    Layering,
+    MechanismSource,
+    Proposal,
+    Record,
+    Run,
+    Session,
+    Steering,
+    Trial,
+)
+from bilevel.resuming import timeless
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stack import Layer
 from bilevel.tape import Tape
 
-DECIDED = Proposal | Trial | Steering | Session | Layering  # kinds of records that must come again
+# Kinds of records that must come again.
+DECIDED = Proposal | Trial | Steering | Session | MechanismSource | Layering
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replay:
-    """How many decisions (proposals and acceptances) came out as recorded, and the first not."""
+    """How many decisions of all levels came out as recorded, and the first that did not."""
 
     decisions: int
     difference: Difference | None
@@ -54,20 +66,9 @@ class _Comparison:
         if not isinstance(record, DECIDED):
             return
         self.replayed = record
-        if self.complete or _timeless(record) != _timeless(self.recorded[self.matched]):
+        if self.complete or timeless(record) != timeless(self.recorded[self.matched]):
             raise _Mismatch
         self.matched += 1
-
-
-def _timeless(record: Record) -> Record:
-    """The record without what a clock measured."""
-    if not isinstance(record, Session):
-        return record
-    attempts = [
-        replace(a, figures={k: v for k, v in a.figures.items() if not k.startswith("ms")})
-        for a in record.attempts
-    ]
-    return replace(record, attempts=tuple(attempts))
 
 
 def replay(
@@ -92,6 +93,7 @@ def replay(
             layers=layers,
             sandbox=sandbox,
             expired=lambda: "the record ends here" if decided.complete else "",
+            recorded=records,
         ),
     )
     why = "the replayed record differs"

@@ -2,7 +2,8 @@
 
 `results.tsv` has the five columns that tools around karpathy/autoresearch read, with two
 differences: its second column bears the metric's own name, and a failed trial leaves it empty,
-because a 0 would be the best val_bpb ever seen.
+because a 0 would be the best val_bpb ever seen. A run with mechanisms has a sixth, the last one,
+which names those that changed a decision about the trial.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from bilevel.describe import one_line, trial_changes
 from bilevel.history import History
+from bilevel.ledger import Touches
 from bilevel.model import Record, Run, Trial, Values
 from bilevel.summary import Summary, summarise
 
@@ -48,10 +50,13 @@ def results_tsv(run: Run, records: Sequence[Record]) -> str:
     Repeats of the baseline and of the winner measure noise and are no experiments; they are in
     `best.json`.
     """
-    history = History(run.space, records)
+    history, touches = History(run.space, records), Touches(run, records)
     header = ("commit", one_line(run.objective.metric), "memory_gb", "status", "description")
-    rows = (_row(run, history, trial) for trial in history.search())
-    return "".join("\t".join(row) + "\n" for row in (header, *rows))
+    rows = [header, *(_row(run, history, trial) for trial in history.search())]
+    if touches.names:
+        marks = ["mechanisms", *(touches.mark(trial) for trial in history.search())]
+        rows = [(*row, mark) for row, mark in zip(rows, marks, strict=True)]
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def best_json(run: Run, summary: Summary) -> str:

@@ -2,33 +2,26 @@
 
 The first of the two walls: whatever a layer raises or returns wrongly, this one decision falls
 back to what came in, a Fault is logged, and after three faults the layer is taken out. To leave
-nothing to evaluate is allowed for ten steps running; an eleventh time is such a fault.
+nothing to evaluate is allowed for ten steps running; an eleventh time is such a fault. Faults that
+the clock or the machine made are facts of the run: a decision that is taken again has them again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from bilevel.errors import BilevelError
 from bilevel.mechanism import Mechanism, View, same_drafts
-from bilevel.model import (
-    Decision,
-    Draft,
-    Fault,
-    Layering,
-    MechanismSource,
-    Move,
-    Proposal,
-    Record,
-    Session,
-    Steering,
-    Trial,
-)
+from bilevel.model import Decision, Draft, Fault, Layering, MechanismSource, Move, Record, Trial
+from bilevel.resuming import ADD, Lapses
+from bilevel.sandbox import wire
+from bilevel.sandbox.errors import MechanismError
 from bilevel.seeds import generator
 
 Hook = Literal["plan", "screen", "accept"]
@@ -36,7 +29,6 @@ FAULTS_ALLOWED = 3
 EMPTY_ALLOWED = 10
 T = TypeVar("T")
 Act = Decision | Fault | Layering | MechanismSource
-ENDS = Proposal | Trial | Steering | Session  # kinds of records that end a decision
 
 
 class WrongAnswer(BilevelError):
@@ -45,18 +37,20 @@ class WrongAnswer(BilevelError):
 
 @dataclass
 class Layer:
-    """A mechanism on the stack; `sha` names its source."""
+    """A mechanism on the stack; `sha` names its source. close: frees what it holds, if anything."""
 
     sha: str
     name: str
     mechanism: Mechanism
+    close: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 class Stack:
     """The layers above the loop, lowest first.
 
-    log: receives what they did. records: the log so far, from which a resumed run goes on.
-    load: makes a layer of a source that the log says was put in.
+    log: receives what they did. records: the log up to the last whole decision, from which a
+    resumed run goes on. load: makes a layer of a source that the log says was put in.
+    recorded: a log of decisions that are to be taken again, for the faults that are facts.
     """
 
     def __init__(
@@ -66,14 +60,15 @@ class Stack:
         log: Callable[[Act], object],
         records: Sequence[Record] = (),
         load: Callable[[MechanismSource], Layer] | None = None,
+        recorded: Sequence[Record] = (),
     ) -> None:
         self.layers = list(layers)
         self._seed = seed
-        self._append = log
+        self._log = log
         self._load = load
         self._faults: Counter[str] = Counter()
-        self._empty: Counter[tuple[str, Hook]] = Counter()
-        self._again: list[Act] = []
+        self._empty: Counter[tuple[str, str]] = Counter()
+        self._lapses = Lapses(recorded)
         self._resume(records)
 
     def plan(self, view: View, moves: list[Move]) -> list[Move]:
@@ -89,16 +84,29 @@ class Stack:
         answer = self._fold("accept", view, trial.id, keep, (trial,), _check_keep)
         return answer and trial.score is not None
 
-    def add(self, source: MechanismSource, step: int, why: str) -> None:
-        """Put a source on top, from `step` on. Raises what loading it raises."""
-        layer = self._make(source)
+    def add(self, source: MechanismSource, step: int, why: str) -> bool:
+        """Put a source on top, from `step` on; whether it loads. If not, that is a Fault on record.
+
+        Raises SandboxRefused where no generated code may run at all.
+        """
         self._log(source)
+        if lapse := self._lapses.next(step, source.sha, ADD):
+            self._log(lapse)
+            return False
+        try:
+            layer = self._make(source)
+        except MechanismError as error:
+            self._log(_fault(step, source.sha, ADD, error))
+            return False
         self._log(Layering(step, source.sha, "add", why))
         self.layers.append(layer)
+        return True
 
     def remove(self, sha: str, step: int, why: str) -> None:
         """Take a layer out, from `step` on."""
-        self.layers = [layer for layer in self.layers if layer.sha != sha]
+        for layer in [layer for layer in self.layers if layer.sha == sha]:
+            self.layers.remove(layer)
+            layer.close()
         self._log(Layering(step, sha, "remove", why))
 
     def holds(self, sha: str) -> bool:
@@ -106,38 +114,33 @@ class Stack:
         return any(layer.sha == sha for layer in self.layers)
 
     def _make(self, source: MechanismSource) -> Layer:
+        """The source as a layer with nothing against it, even if it was here before."""
         assert self._load is not None, "a stack that sources join needs a loader"
+        layer = self._load(source)
         self._faults[source.sha] = 0
-        return self._load(source)
+        for place in [p for p in self._empty if p[0] == source.sha]:
+            del self._empty[place]
+        return layer
 
     def _resume(self, records: Sequence[Record]) -> None:
-        """Restore states, faults and layers up to the last record that ends a decision.
-
-        What was logged after it belongs to a decision that was cut short: it is taken again, from
-        the same state, and not logged twice.
-        """
-        ends = [i for i, r in enumerate(records) if isinstance(r, ENDS)]
-        settled = ends[-1] + 1 if ends else 0
-        self._again = [_timeless(r) for r in records[settled:] if isinstance(r, Act)]
+        """Restore states, faults and layers."""
         layers = {layer.sha: layer for layer in self.layers}
-        sources = {r.sha: r for r in records[:settled] if isinstance(r, MechanismSource)}
-        for record in records[:settled]:
+        sources = {r.sha: r for r in records if isinstance(r, MechanismSource)}
+        for record in records:
             if isinstance(record, Decision):
                 layers[record.layer].mechanism._restore(record.state)
                 self._count_empty(record.layer, record.hook, record.before, record.after)
-            elif isinstance(record, Fault):
+            elif isinstance(record, Fault) and record.hook != ADD:
                 self._faults[record.layer] += 1
             elif isinstance(record, Layering) and record.action == "remove":
-                self.layers.remove(layers[record.sha])
+                left = layers.pop(record.sha)
+                self.layers.remove(left)
+                left.close()
             elif isinstance(record, Layering):
                 layers[record.sha] = self._make(sources[record.sha])
                 self.layers.append(layers[record.sha])
-
-    def _log(self, record: Act) -> None:
-        if _timeless(record) in self._again:
-            self._again.remove(_timeless(record))
-        else:
-            self._append(record)
+            if isinstance(record, Decision | Fault):
+                self._lapses.count(record)
 
     def _fold(
         self,
@@ -149,6 +152,9 @@ class Stack:
         check: Callable[[View, Any, Any], None],
     ) -> T:
         for layer in list(self.layers):
+            if lapse := self._lapses.next(view.step, layer.sha, hook):
+                self._fault(layer, lapse)
+                continue
             rng = generator(self._seed, layer.sha, hook, key)
             given = list(value) if isinstance(value, list) else value
             mechanism, start = layer.mechanism, time.perf_counter()
@@ -158,10 +164,10 @@ class Stack:
                 answer = getattr(mechanism, hook)(replace(view, rng=rng), *before, given)
                 check(view, value, answer)
                 self._check_empty(layer, hook, value, answer)
-                state, texts = mechanism._state(), (_text(value), _text(answer))
+                state, texts = mechanism._state(), (_text(value), _answer(hook, answer))
             except Exception as error:  # noqa: BLE001 - the wall: no layer may stop the run
                 mechanism._restore(held)
-                self._fault(layer, hook, view.step, error)
+                self._fault(layer, _fault(view.step, layer.sha, hook, error))
                 continue
             # Through JSON after every call, so that a resumed run cannot differ.
             mechanism._restore(state)
@@ -181,17 +187,19 @@ class Stack:
         if before != "[]":
             self._empty[layer, hook] = self._empty[layer, hook] + 1 if after == "[]" else 0
 
-    def _fault(self, layer: Layer, hook: Hook, step: int, error: Exception) -> None:
-        kind = "wrong answer" if isinstance(error, WrongAnswer) else type(error).__name__
-        self._log(Fault(step, layer.sha, hook, kind, str(error)[:2000]))
+    def _fault(self, layer: Layer, fault: Fault) -> None:
+        self._log(fault)
         self._faults[layer.sha] += 1
         if self._faults[layer.sha] == FAULTS_ALLOWED:
-            self.layers.remove(layer)
-            self._log(Layering(step, layer.sha, "remove", f"{FAULTS_ALLOWED} faults"))
+            last = f"{fault.hook}: {fault.message}"[:120]
+            self.remove(layer.sha, fault.step, f"{FAULTS_ALLOWED} faults, the last in {last}")
 
 
-def _timeless(record: Act) -> Act:
-    return replace(record, ms=0.0) if isinstance(record, Decision) else record
+def _fault(step: int, layer: str, hook: str, error: Exception) -> Fault:
+    kind = "wrong answer" if isinstance(error, WrongAnswer) else type(error).__name__
+    # An address in memory is another in every process, and half of a surrogate pair no text.
+    message = re.sub(r"\b0x[0-9a-f]{6,}", "0x...", str(error)[:2000])
+    return Fault(step, layer, hook, kind, message.encode("utf-8", "replace").decode())
 
 
 def _check_moves(view: View, before: list[Move], after: Any) -> None:
@@ -228,6 +236,16 @@ def _check_values(view: View, values: Any) -> None:
     for name in view.frozen:
         if values[name] != view.incumbent.values[name]:
             raise WrongAnswer(f"{name} is frozen at {view.incumbent.values[name]!r}; leave it")
+
+
+def _answer(hook: Hook, answer: Any) -> str:
+    """The answer as JSON text that gives just this answer when it is read back."""
+    text = json.dumps(wire.plain(answer, hook))
+    read = wire.ANSWERS[hook](json.loads(text))
+    if read != answer:
+        seen = f"{answer!r:.200}, which the log would keep as {read!r:.200}"
+        raise WrongAnswer(f"{hook} answered {seen}; use tuples, and the types of the contract")
+    return text
 
 
 def _text(value: Any) -> str:

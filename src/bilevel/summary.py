@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from bilevel.describe import REFUSAL_KINDS, changes, refusal_kind, repair_reason, start_values
 from bilevel.history import History
+from bilevel.levels import OuterLoop, outer_loop
 from bilevel.model import (
     Call,
     Direction,
@@ -119,6 +120,7 @@ class Summary:
     confirmation: Confirmation
     counts: Counts
     usage: Usage
+    outer: OuterLoop
     stop: StopReason | None
     stop_detail: str
 
@@ -150,6 +152,7 @@ def summarise(run: Run, records: Sequence[Record]) -> Summary:
         confirmation=confirmation(history, run.objective),
         counts=_counts(run, history),
         usage=_usage(history, [r for r in records if isinstance(r, Call)]),
+        outer=outer_loop(run, records),
         stop=None if stop is None else stop.reason,
         stop_detail="" if stop is None else stop.detail,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal
 
 from bilevel.errors import TapeMiss
@@ -22,6 +22,12 @@ def request_key(
     """sha256 of all that a completion depends on."""
     request = [model, [asdict(m) for m in messages], schema, seed, max_tokens]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _whole(reply: Reply) -> Reply:
+    """The reply without halves of surrogate pairs, which a server can send and no file can hold."""
+    text, reasoning = (t.encode("utf-8", "replace").decode() for t in (reply.text, reply.reasoning))
+    return replace(reply, text=text, reasoning=reasoning)
 
 
 class Tape:
@@ -67,7 +73,7 @@ class Tape:
                     f"step {step} asks for a completion ({purpose}) that the run never recorded; "
                     f"its prompt ends: {messages[-1].content[-200:]!r}"
                 )
-            reply = self._llm.complete(messages, schema, seed=seed, max_tokens=max_tokens)
+            reply = _whole(self._llm.complete(messages, schema, seed=seed, max_tokens=max_tokens))
             self._record(
                 Call(key, step, level, purpose, tuple(messages), json.dumps(schema), seed,
                      max_tokens, reply)

@@ -37,6 +37,7 @@ from bilevel.protocols import Schema
 
 log = logging.getLogger(__name__)
 MOST_THREADS = 16
+SLOTS = 3  # prompts kept read: of proposals, of research, and of the writing of mechanisms
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -75,8 +76,8 @@ class EmbeddedLLM:
         self._timeout = timeout
         self._patience = patience
         self._server: ModelServer | None = None
-        self._client: HttpLLM | None = None
-        self._last: tuple[Message, ...] = ()
+        self._clients: list[HttpLLM] = []
+        self._last: dict[int, tuple[Message, ...]] = {}  # by slot, the one used last at the end
 
     @property
     def pid(self) -> int | None:
@@ -98,13 +99,14 @@ class EmbeddedLLM:
         start = time.monotonic()
         talk = tuple(messages)
         for attempt in (1, 2):
-            server, client = self._running()
+            server = self._running()
+            slot = self._slot(talk)
             try:
-                beginning = unwinding(self._last, talk)
+                beginning = unwinding(self._last.pop(slot, ()), talk)
                 if beginning:
-                    self._read(server, beginning)
-                self._last = talk
-                reply = client.complete(talk, schema, seed=seed, max_tokens=max_tokens)
+                    self._read(server, beginning, slot)
+                self._last[slot] = talk
+                reply = self._clients[slot].complete(talk, schema, seed=seed, max_tokens=max_tokens)
             except LLMUnavailable:
                 if not server.ended(within=1.0):
                     raise
@@ -115,29 +117,39 @@ class EmbeddedLLM:
 
     def close(self) -> None:
         """End the server. May be called twice."""
-        if self._client is not None:
-            self._client.close()
+        for client in self._clients:
+            client.close()
         if self._server is not None:
             self._server.stop()
-        self._server, self._client, self._last = None, None, ()
+        self._server, self._clients, self._last = None, [], {}
 
-    def _running(self) -> tuple[ModelServer, HttpLLM]:
-        if self._server is None or self._client is None:
-            server = ModelServer(
-                self.path, self.model, self._threads, self._context, self._patience
+    def _running(self) -> ModelServer:
+        if self._server is None:
+            self._server = ModelServer(
+                self.path, self.model, self._threads, self._context, self._patience, SLOTS
             )
-            self._server = server
-            self._client = HttpLLM(
-                f"{server.url}/v1",
-                self.model,
-                server.key,
-                timeout=self._timeout,
-                attempts=2,
-                temperature=self._temperature,
-                extra_body={"cache_prompt": True},
-                name=self.name,
-            )
-        return self._server, self._client
+            self._clients = [self._client(self._server, slot) for slot in range(SLOTS)]
+        return self._server
+
+    def _client(self, server: ModelServer, slot: int) -> HttpLLM:
+        return HttpLLM(
+            f"{server.url}/v1",
+            self.model,
+            server.key,
+            timeout=self._timeout,
+            attempts=2,
+            temperature=self._temperature,
+            extra_body={"cache_prompt": True, "id_slot": slot},
+            name=self.name,
+        )
+
+    def _slot(self, talk: Sequence[Message]) -> int:
+        """The slot whose last prompt began with the same message; else a free, or the oldest."""
+        for slot, last in self._last.items():
+            if last[:1] == tuple(talk[:1]):
+                return slot
+        free = [slot for slot in range(SLOTS) if slot not in self._last]
+        return free[0] if free else next(iter(self._last))
 
     def _lost(self, server: ModelServer, *, again: bool) -> None:
         """Clear up after a dead server. Raises LLMUnavailable unless it may start again."""
@@ -152,9 +164,14 @@ class EmbeddedLLM:
             "the server of %s ended during a request (%s); starting it again", self.model, how
         )
 
-    def _read(self, server: ModelServer, beginning: Sequence[Message]) -> None:
-        """Leave in the prompt cache no more than `beginning`. Raises LLMUnavailable."""
-        body = {"messages": plain(beginning), "max_tokens": 1, "cache_prompt": True}
+    def _read(self, server: ModelServer, beginning: Sequence[Message], slot: int) -> None:
+        """Leave in a slot's prompt cache no more than `beginning`. Raises LLMUnavailable."""
+        body = {
+            "messages": plain(beginning),
+            "max_tokens": 1,
+            "cache_prompt": True,
+            "id_slot": slot,
+        }
         try:
             httpx2.post(
                 f"{server.url}/v1/chat/completions",

@@ -27,12 +27,19 @@ class ModelServer:
     """A running server: `url`, `key`, `pid`. It ends with `stop`, or with this process.
 
     model: file of the weights. alias: what the server calls it. threads, context: cores to use,
-    tokens of prompt and reply together. patience: seconds until it must answer.
+    tokens of prompt and reply together. patience: seconds until it must answer. slots: prompts
+    whose tokens are kept, each of `context` tokens.
     Raises LLMUnavailable, with the end of its log, when it ends or stays silent instead.
     """
 
     def __init__(
-        self, model: Path, alias: str, threads: int, context: int, patience: float
+        self,
+        model: Path,
+        alias: str,
+        threads: int,
+        context: int,
+        patience: float,
+        slots: int = 1,
     ) -> None:
         self.key = secrets.token_urlsafe(24)
         self._alias = alias
@@ -53,6 +60,7 @@ class ModelServer:
             "key": self.key,
             "threads": threads,
             "context": context,
+            "slots": slots,
             "parent": os.getpid(),
             # Linux ties the signal to the thread that started the child, not to the process.
             "bound": threading.current_thread() is threading.main_thread(),

@@ -1,7 +1,7 @@
 """The child process that serves a model on loopback; run as a script by `launch.py`.
 
-Reads one line of JSON from stdin: model, alias, key, threads, context, parent (process id) and
-bound (whether to die with the parent's main thread). Answers with one line: {"url": ...}.
+Reads one line of JSON from stdin: model, alias, key, threads, context, slots, parent (process id)
+and bound (whether to die with the parent's main thread). Answers with one line: {"url": ...}.
 It ends when its stdin closes or its parent is gone, whichever it notices first. The key comes
 by stdin because a command line can be read by anyone on the machine.
 
@@ -59,8 +59,9 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.port = 0  # any free one
     params.api_keys = [settings["key"]]
-    params.n_ctx = settings["context"]
-    params.n_parallel = 1
+    params.n_ctx = settings["context"] * settings["slots"]
+    params.n_parallel = settings["slots"]
+    params.kv_unified = False  # Each slot has memory of its own, and loses nothing to another.
     params.n_batch = params.n_ubatch = 2048  # A prompt in one piece leaves no short last one.
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = settings["threads"]

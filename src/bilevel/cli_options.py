@@ -1,0 +1,95 @@
+"""What the commands have in common: their options, where runs are found, how JSON is printed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bilevel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bilevel.assemble import Workspace
+    from bilevel.model import Record, Run
+
+console = Console()
+HERE = Path(".bilevel")
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="BILEVEL_HOME", help="Folder of the store and of all runs.")
+]
+RunId = Annotated[
+    str | None, typer.Argument(help="A run's name, as `list` shows it; latest if left out.")
+]
+LogId = Annotated[
+    str | None,
+    typer.Argument(
+        help="A run's name, or a file that `show --json` printed, perhaps packed by gzip; "
+        "latest if left out."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AllowWeak = Annotated[
+    bool,
+    typer.Option(
+        "--allow-weak-sandbox",
+        help="Run generated code even where this machine cannot lock it in; only if you trust it.",
+        rich_help_panel="Outer loop",
+    ),
+]
+
+
+def workspace_at(home: Path) -> Workspace:
+    """The workspace in a folder, which is made where it is not there yet."""
+    from bilevel.assemble import Workspace
+
+    return Workspace(home)
+
+
+def find(name: str | None, home: Path) -> tuple[Workspace, Run]:
+    """A run by name, or the latest. Raises RunNotFound, and ConfigError where there is none."""
+    workspace = workspace_at(home)
+    return workspace, workspace.store.run(name) if name else workspace.latest()
+
+
+def is_file(name: str | None) -> bool:
+    """Whether a LogId names a file."""
+    return name is not None and name.endswith((".json", ".json.gz"))
+
+
+def log(name: str | None, home: Path) -> tuple[Run, list[Record]]:
+    """A run and its records, from the store or from a file that `show --json` printed."""
+    if name is not None and is_file(name):
+        from bilevel.codec import load_log
+
+        if not Path(name).is_file():
+            raise ConfigError(f"there is no file {name}; give a run's name or an exported run")
+        data = Path(name).read_bytes()
+        return load_log((gzip.decompress(data) if name.endswith(".gz") else data).decode())
+    workspace, found = find(name, home)
+    return found, workspace.records(found.id)
+
+
+def runnable(name: str | None, home: Path, allow_weak: bool) -> tuple[Run, list[Record]]:
+    """The same, to have its generated code run again.
+
+    A file's own word that a weak sandbox was allowed is nobody's leave to run its code here.
+    """
+    from dataclasses import replace
+
+    found, records = log(name, home)
+    if allow_weak:
+        found = replace(found, sandbox="weak")
+    elif is_file(name) and found.sandbox == "weak":
+        found = replace(found, sandbox="strict")
+    return found, records
+
+
+def print_json(value: Any) -> None:
+    """A JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

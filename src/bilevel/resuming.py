@@ -1,0 +1,67 @@
+"""What a run that goes on, or is decided again, takes from its log beside the state.
+
+Decisions follow from the log, but for what the clock or the machine did: that is a fact of the
+run, and comes again as it was recorded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bilevel.model import Decision, Fault, Proposal, Record, Session, Steering, Trial
+
+ENDS = Proposal | Trial | Steering | Session  # kinds of records that end a decision
+ADD = "add"  # in place of a hook, for a fault in loading a source
+LAPSES = ("MechanismTimeout", "WorkerDied")  # kinds of faults that the same code may not repeat
+
+
+def settled(records: Sequence[Record]) -> int:
+    """How many records there are up to the last that ends a decision.
+
+    What was logged after it belongs to a decision that was cut short, and is taken again.
+    """
+    ends = (i for i in reversed(range(len(records))) if isinstance(records[i], ENDS))
+    return next(ends, -1) + 1
+
+
+def timeless(record: Record) -> Record:
+    """The record without what a clock measured."""
+    if isinstance(record, Decision):
+        return replace(record, ms=0.0)
+    if not isinstance(record, Session):
+        return record
+    attempts = [
+        replace(a, figures={k: v for k, v in a.figures.items() if not k.startswith("ms")})
+        for a in record.attempts
+    ]
+    return replace(record, attempts=tuple(attempts))
+
+
+class Lapses:
+    """The faults in a log that say nothing about the code: it was too slow that once, it died.
+
+    A call is known by its step, layer and hook, and its number among the calls of those.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._found: dict[tuple[int, str, str, int], Fault] = {}
+        self._asked = Counter[tuple[int, str, str]]()
+        for record in records:
+            if isinstance(record, Decision | Fault):
+                number = self.count(record)
+                if isinstance(record, Fault) and (record.kind in LAPSES or record.hook == ADD):
+                    self._found[record.step, record.layer, record.hook, number] = record
+        self._asked.clear()
+
+    def count(self, call: Decision | Fault) -> int:
+        """Count a call that is not made again; its number."""
+        place = (call.step, call.layer, call.hook)
+        self._asked[place] += 1
+        return self._asked[place]
+
+    def next(self, step: int, layer: str, hook: str) -> Fault | None:
+        """The fault that the call to be made now had, if it had such a one; counts the call."""
+        self._asked[step, layer, hook] += 1
+        return self._found.get((step, layer, hook, self._asked[step, layer, hook]))

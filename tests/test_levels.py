@@ -1,0 +1,84 @@
+"""What each level did and cost, and which of them take part."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from bilevel.errors import ConfigError
+from bilevel.levels import CHOICES, DECISIONS, chosen, decided_text, names, outer_loop, usage
+from bilevel.model import Call, OuterPlan, Session, Steering
+from bilevel.render import summary_panel
+from bilevel.replay import DECIDED
+from bilevel.running import levels_text, sandbox_text
+from bilevel.summary import summarise
+from factories import gpt_log, shown
+from threelevels import held, recorded
+
+needs_lock = pytest.mark.skipif(not held(), reason="this machine cannot lock a worker")
+
+
+def test_every_choice_is_a_plan_of_those_levels() -> None:
+    for text in CHOICES:
+        assert ",".join(names(chosen(text, "embedded"))) == text
+    assert chosen(None, "none") == OuterPlan()
+    assert chosen("1,2", "embedded", sham=True).research == "sham"
+
+
+def test_a_wrong_text_is_refused_with_the_allowed_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'1,3' but must be one of: 1 \| 1,1\.5 \| 1,2"):
+        chosen("1,3", "embedded")
+
+
+@needs_lock
+def test_cost_is_told_by_level_and_sums_up() -> None:
+    run, records = recorded()
+    outer, calls = outer_loop(run, records), [r for r in records if isinstance(r, Call)]
+    assert [u.level for u in outer.usage] == ["1", "1.5", "2"]
+    assert sum(u.calls for u in outer.usage) == len(calls)
+    assert sum(u.seconds for u in outer.usage) == summarise(run, records).usage.llm_seconds
+    (session,) = [r for r in records if isinstance(r, Session)]
+    assert usage(records, "2", session.step) == outer.usage[2]
+    assert usage(records, "2", session.step + 1).calls == 0
+
+
+@needs_lock
+def test_what_the_outer_loop_did_is_counted() -> None:
+    run, records = recorded()
+    outer = outer_loop(run, records)
+    assert outer.steerings == sum(isinstance(r, Steering) for r in records)
+    assert (outer.sessions, outer.admitted, outer.attempts) == (1, 1, 2)
+    assert outer.refused == {"parse": 1}
+    assert (outer.joined, outer.layers, outer.faults) == (1, (), 0)
+    end = next(i for i, r in enumerate(records) if isinstance(r, Session)) + 3
+    assert outer_loop(run, records[:end]).layers == ("EverySecond",)
+    text = " ".join(shown(summary_panel(summarise(run, records)), 200).split())
+    assert f"levels 1, 1.5, 2; Level 1: {outer.usage[0].calls} replies" in text
+    assert "research 1 session, 1 admitted; 2 sources, 1 refused (parse: 1); 5 replies" in text
+
+
+def test_the_plain_loop_has_no_rows_for_levels() -> None:
+    run, log = gpt_log()
+    assert outer_loop(run, log).levels == ("1",)
+    assert "levels" not in shown(summary_panel(summarise(run, log)))
+
+
+@needs_lock
+def test_decisions_are_told_by_kind() -> None:
+    assert set(DECISIONS) == set(get_args(DECIDED))
+    _, records = recorded()
+    assert decided_text(records, 2) == "2 trials"
+    whole = decided_text(records, len(records))
+    assert whole.endswith("1 session, 1 mechanism, 2 changes of the stack")
+    assert decided_text([], 0) == "nothing"
+
+
+@needs_lock
+def test_a_weak_sandbox_is_said_loudly() -> None:
+    from dataclasses import replace
+
+    run, _ = recorded()
+    assert sandbox_text(run).startswith(f"sandbox {run.sandbox}: generated code cannot")
+    assert sandbox_text(replace(run, sandbox="weak")).startswith("WEAK SANDBOX: generated code can")
+    assert "every 2 evaluations; Level 2 holds a session after every 4" in levels_text(run)

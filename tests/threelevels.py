@@ -1,0 +1,125 @@
+"""A run of three levels with a scripted LLM, whose sessions write a valid mechanism."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bilevel.assemble import Settings, Workspace, begin, conduct
+from bilevel.model import Message, OuterPlan, Phase, Record, Reply, Run
+from bilevel.protocols import Schema
+from bilevel.sandbox.sandboxed import Sandbox
+from comparable import write_task
+from worlds import Scripted, says
+
+# Proposes a neighbour of the incumbent itself in every second step, and keeps ties.
+SOURCE = '''\
+from bilevel.mechanism import Mechanism
+from bilevel.model import Move
+
+
+class EverySecond(Mechanism):
+    """A neighbour of the incumbent in every second step, without the LLM."""
+
+    def plan(self, view, moves):
+        start = view.incumbent.values
+        near = [v for name in view.ranged() for v in view.neighbours(start, name)]
+        new = [v for v in near if not view.tried(v)]
+        if view.step % 2 or not new:
+            return moves
+        return [Move(parents=(view.incumbent.id,), values=view.rng.choice(new), tag="near")]
+'''
+BROKEN = "class Broken(Mechanism):\n    def plan(self, view, moves):\n        return ["
+PLAN = OuterPlan(steering=True, research="on", every=2, cycles=2, candidates=1, screening=False)
+FREEZES = ("diagnosis", "freeze", "unfreeze", "strategy", "guidance")
+
+
+@dataclass
+class ThreeLevels(Scripted):
+    """An LLM for tests: a reply is a function of the request, of what kind its schema tells.
+
+    sources: what it writes in turn, the last one again and again. dies_at: the call at which the
+    user presses Ctrl-C, 0 for never.
+    """
+
+    reply: Callable[[Sequence[Message], int], str] = lambda messages, number: ""
+    sources: Sequence[str] = (SOURCE,)
+    dies_at: int = 0
+    written: int = field(default=0, init=False)
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        schema: Schema | None = None,
+        *,
+        seed: int,
+        max_tokens: int,
+    ) -> Reply:
+        self.asked.append((tuple(messages), schema, seed))
+        if len(self.asked) == self.dies_at:
+            raise KeyboardInterrupt
+        return Reply(self._said(messages, json.dumps(schema)), self.name, 100, 10, 90, 0.5)
+
+    def _said(self, messages: Sequence[Message], schema: str) -> str:
+        if schema == "null":
+            repairs = sum(m.role == "assistant" for m in messages)
+            return self.sources[min(repairs, len(self.sources) - 1)]
+        if '"observations"' in schema:
+            seen = ["BATCH was never tried alone", "no streak is long"]
+            return json.dumps({"observations": seen, "rules": ["look next door"] * 3})
+        if '"risks"' in schema:
+            return json.dumps({"risks": "it may circle", "choice": 1, "why": "it is cheap"})
+        if '"statistic"' in schema:
+            return json.dumps(
+                {
+                    "hook": "plan",
+                    "statistic": "recent trials",
+                    "condition": "in every second step",
+                    "action": "propose a neighbour of the incumbent",
+                    "idea": "Look next door now and then",
+                    "name": "EverySecond",
+                }
+            )
+        if '"diagnosis"' in schema:
+            wish = {"freeze": [], "unfreeze": [], "strategy": "explore"}
+            said = {"diagnosis": "only RATE is tried", "guidance": "change something else"}
+            return json.dumps({**said, **wish})
+        number = sum(len(m.content) for m in messages)
+        if number % 3 == 0:
+            return says(BATCH=2 ** (8 + number % 8))
+        return says(RATE=round(0.02 + number % 83 / 100, 2))
+
+
+class Nobody:
+    """A watcher that looks away."""
+
+    def phase(self, phase: Phase) -> None:
+        pass
+
+    def record(self, record: Record) -> None:
+        pass
+
+
+@cache
+def held() -> bool:
+    """Whether this machine can lock generated code in; tests skip where it cannot."""
+    with Sandbox() as sandbox:
+        return sandbox.level() != "weak"
+
+
+@cache
+def recorded(sham: bool = False) -> tuple[Run, tuple[Record, ...]]:
+    """A finished run of 8 evaluations: its first source is refused, repaired and admitted."""
+    from dataclasses import replace
+
+    plan = replace(PLAN, research="sham") if sham else PLAN
+    with TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder) / "state")
+        settings = Settings(evals=8, llm="scripted", confirms=1, outer=plan)
+        run = begin(workspace, write_task(Path(folder)), settings)
+        conduct(workspace, run, ThreeLevels(sources=(BROKEN, SOURCE)), Nobody())
+        return run, tuple(workspace.records(run.id))

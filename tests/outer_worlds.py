@@ -14,6 +14,7 @@ from zlib import crc32
 import pytest
 
 from bilevel import engine
+from bilevel.authoring import specification_schema
 from bilevel.errors import LLMUnavailable
 from bilevel.gate import Gate, Rule, Verdict
 from bilevel.loop import Loop
@@ -121,16 +122,25 @@ def explored(remove: str = "") -> str:
     return json.dumps({**found, "remove": remove} if remove else found)
 
 
-SPECIFIED = json.dumps(
-    {
-        "hook": "plan",
-        "statistic": "recent trials",
-        "condition": "always, at each step",
-        "action": "say something to the proposer",
-        "idea": "Each move is given a note.",
-        "name": "Mine",
-    }
-)
+def fitting(schema: Schema) -> Any:
+    """The plainest value that a schema allows."""
+    if "anyOf" in schema:
+        return fitting(schema["anyOf"][0])
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "array":
+        return [fitting(schema["items"])] * schema.get("minItems", 0)
+    if schema["type"] == "object":
+        return {name: fitting(part) for name, part in schema["properties"].items()}
+    return "a few plain words"
+
+
+def specified() -> str:
+    """The third round's JSON."""
+    said: dict[str, Any] = fitting(specification_schema())
+    return json.dumps({**said, "name": "Mine"})
 
 
 def obliging(messages: Sequence[Message], schema: Schema) -> str:
@@ -164,7 +174,7 @@ class Script:
     propose: Callable[[Sequence[Message], Schema], str] = lambda messages, _: walk(messages, 0)
     steer: str = steers()
     explore: Callable[[int], str] = lambda session: explored()
-    specify: str = SPECIFIED
+    specify: str = field(default_factory=specified)
 
     def say(
         self, purpose: str, session: int, messages: Sequence[Message], schema: Schema | None
@@ -174,7 +184,8 @@ class Script:
         if purpose == "explore":
             return self.explore(session)
         if purpose == "critique":
-            return json.dumps({"risks": "few of them", "choice": 1, "why": "it acts often"})
+            assert schema is not None
+            return json.dumps(fitting(schema))
         if purpose == "specify":
             return self.specify
         if purpose.startswith(("generate", "repair ")):
@@ -234,6 +245,7 @@ class TrustedSandbox:
     """Runs sources in this process: for sources of tests only. broken: shas that do not load."""
 
     broken: set[str] = field(default_factory=set)
+    loaded: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
     def load(self, text: str) -> Mechanism:
@@ -242,6 +254,7 @@ class TrustedSandbox:
         space: dict[str, Any] = {}
         exec(compile(text, "mine", "exec"), space)
         found = [v for v in space.values() if isinstance(v, type) and v.__module__ == "builtins"]
+        self.loaded.append(sha_of(text))
         kind = type("Trusted", (found[-1],), {"close": lambda _: self.closed.append(sha_of(text))})
         made: Mechanism = kind()
         return made

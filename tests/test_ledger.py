@@ -16,8 +16,8 @@ from bilevel.model import Decision, Move, Session, Trial
 from bilevel.render_levels import accounts_view, ledger_table
 from bilevel.stack import Layer
 from factories import shown
-from threelevels import SOURCE, held, recorded
-from worlds import RUN, Log, build
+from threelevels import SOURCE, held, left, recorded
+from worlds import RUN, Log, build, says
 
 needs_lock = pytest.mark.skipif(not held(), reason="this machine cannot lock a worker")
 
@@ -38,6 +38,8 @@ class Points(Mechanism):
         return moves
 
     def screen(self, view, drafts):
+        if view.step == 4:
+            return []
         if view.step != 3:
             return drafts
         return [d.edit({**d.values, "BATCH": 512}, "not so wide") for d in drafts]
@@ -52,8 +54,7 @@ STACK = replace(RUN, evals=6, stack=("Inert@1", "Points@2"))
 def made() -> Log:
     log = Log()
     layers = [Layer("1", "Inert", Inert()), Layer("2", "Points", Points())]
-    build(log, lambda m, n: '{"changes": [{"name": "RATE", "value": 0.0%d}]}' % (n + 1),
-          STACK, layers=layers).go()  # fmt: skip
+    build(log, lambda m, n: says(RATE=(n + 1) / 100), STACK, layers=layers).go()
     return log
 
 
@@ -67,8 +68,9 @@ def test_each_changed_decision_is_an_entry_in_words_and_no_other_is() -> None:
     assert plan.before == "from #0"
     assert plan.after == "from #0: RATE 0.1 -> 0.2, tag t, by code"
     assert focus.after == 'from #0: only RATE, BATCH, "go lower", shown from #1'
-    (screen,) = [e for e in entries if e.hook == "screen"]
-    assert screen.after.endswith("BATCH 2**12 -> 2**9 (not so wide)")
+    edited, emptied = [e for e in entries if e.hook == "screen"]
+    assert edited.after.endswith("BATCH 2**12 -> 2**9 (not so wide)")
+    assert (emptied.after, emptied.trials) == ("nothing", ())
     assert {(e.before, e.after) for e in entries if e.hook == "accept"} <= {
         ("keep", "discard"), ("discard", "keep"),
     }  # fmt: skip
@@ -78,7 +80,7 @@ def test_an_entry_names_the_trials_that_came_of_it_and_their_gain() -> None:
     log = made()
     history = History(RUN.space, log)
     for entry in ledger(STACK, log):
-        assert entry.trials, "each step of this run led to an evaluation"
+        assert entry.trials or entry.after == "nothing"
         for one in entry.trials:
             trial = history.trials[one.trial]
             assert trial.draft is not None
@@ -108,13 +110,14 @@ def test_a_log_that_ends_before_the_trial_has_the_entry_without_it() -> None:
 
 @needs_lock
 def test_the_account_of_an_admitted_mechanism_agrees_with_its_merit() -> None:
-    run, records = recorded()
+    run, records = left()
     credits = credited(run, records)
     (account,) = accounts(run, records, credits)
     done = merit(run, records, account.source.sha)
     assert account.source.source == SOURCE
     assert account.joined == done.since
-    assert account.why_left == done.left != ""
+    assert (account.left, account.why_left) == (99, "it did\nharm")
+    assert account.why_left == done.left
     assert [t.trial for t in account.trials] == [t.id for t in done.touched]
     assert tuple(t.gain for t in account.trials) == done.gains
     assert sum(i.changed for i in account.influence) == done.changed > 0
@@ -135,12 +138,12 @@ def test_what_a_session_said_is_there_round_by_round() -> None:
 @needs_lock
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_pages_fit_and_hold_everything(width: int) -> None:
-    run, records = recorded()
+    run, records = left()
     (account,) = accounts(run, records, credited(run, records))
     text = shown(accounts_view(run, [account]), width)
     assert max(map(len, text.splitlines())) <= width
     plain = " ".join(text.replace("│", " ").split())
-    for words in ("EverySecond", "Look next door", "of 4 decisions changed", "before step"):
+    for words in ("EverySecond", "Look next door", "decisions changed", "step 99: it did harm"):
         assert words in plain
     table = shown(ledger_table(run, ledger(run, records)), width)
     assert max(map(len, table.splitlines())) <= width
@@ -150,3 +153,11 @@ def test_the_pages_fit_and_hold_everything(width: int) -> None:
 def test_a_run_without_mechanisms_says_so() -> None:
     assert "had no mechanism" in shown(accounts_view(RUN, accounts(RUN, [], credited(RUN, []))))
     assert "no mechanism changed a decision" in shown(ledger_table(RUN, ledger(RUN, [])))
+
+
+@needs_lock
+def test_a_sham_is_said_to_be_one() -> None:
+    run, records = left()
+    (account,) = accounts(run, records, ())
+    text = shown(accounts_view(run, [replace(account, sham=True)]))
+    assert "left out on purpose" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -14,7 +15,7 @@ from bilevel.replay import DECIDED
 from bilevel.running import levels_text, sandbox_text
 from bilevel.summary import summarise
 from factories import gpt_log, shown
-from threelevels import held, recorded
+from threelevels import held, left, recorded
 
 needs_lock = pytest.mark.skipif(not held(), reason="this machine cannot lock a worker")
 
@@ -45,14 +46,13 @@ def test_cost_is_told_by_level_and_sums_up() -> None:
 
 @needs_lock
 def test_what_the_outer_loop_did_is_counted() -> None:
-    run, records = recorded()
+    run, records = left()
     outer = outer_loop(run, records)
     assert outer.steerings == sum(isinstance(r, Steering) for r in records)
     assert (outer.sessions, outer.admitted, outer.attempts) == (1, 1, 2)
     assert outer.refused == {"parse": 1}
     assert (outer.joined, outer.layers, outer.faults) == (1, (), 0)
-    end = next(i for i, r in enumerate(records) if isinstance(r, Session)) + 3
-    assert outer_loop(run, records[:end]).layers == ("EverySecond",)
+    assert outer_loop(run, recorded()[1]).layers == ("EverySecond",)
     text = " ".join(shown(summary_panel(summarise(run, records)), 200).split())
     assert f"levels 1, 1.5, 2; Level 1: {outer.usage[0].calls} replies" in text
     assert "research 1 session, 1 admitted; 2 sources, 1 refused (parse: 1); 5 replies" in text
@@ -67,7 +67,7 @@ def test_the_plain_loop_has_no_rows_for_levels() -> None:
 @needs_lock
 def test_decisions_are_told_by_kind() -> None:
     assert set(DECISIONS) == set(get_args(DECIDED))
-    _, records = recorded()
+    _, records = left()
     assert decided_text(records, 2) == "2 trials"
     whole = decided_text(records, len(records))
     assert whole.endswith("1 session, 1 mechanism, 2 changes of the stack")
@@ -76,8 +76,6 @@ def test_decisions_are_told_by_kind() -> None:
 
 @needs_lock
 def test_a_weak_sandbox_is_said_loudly() -> None:
-    from dataclasses import replace
-
     run, _ = recorded()
     assert sandbox_text(run).startswith(f"sandbox {run.sandbox}: generated code cannot")
     assert sandbox_text(replace(run, sandbox="weak")).startswith("WEAK SANDBOX: generated code can")

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bilevel.ledger import ledger
 from bilevel.levels import usage
 from bilevel.lines import steering_lines
 from bilevel.live import Terminal
 from bilevel.model import Call, Fault, Layering, Phase, Proposal, Record, Session, Steering
-from threelevels import held, recorded
+from threelevels import held, left, recorded
 from worlds import RUN, Log, build, says
 
 needs_lock = pytest.mark.skipif(not held(), reason="this machine cannot lock a worker")
@@ -60,7 +61,7 @@ def test_below_them_stands_what_happens_now(tmp_path: Path) -> None:
 
 def three_levels(folder: Path, until: int | None = None, *, terminal: bool = False) -> Terminal:
     """A run of three levels as a terminal got to see it."""
-    run, records = recorded()
+    run, records = left()
     screen = Console(file=io.StringIO(), force_terminal=terminal, width=140, color_system=None)
     watcher = Terminal(run, [], folder, screen)
     for record in records[:until]:
@@ -90,15 +91,16 @@ def test_steering_sessions_and_layers_are_lines_a_matter(tmp_path: Path) -> None
     for words in (
         "Level 2  session of cycle 2  (5 replies, 50 tokens written in 0:02)",
         "|  explore observations: BATCH was never tried alone; no streak is long",
-        "|  specified EverySecond: Look next door now and then (plan: when in every second step",
-        "|  source 1 (complete), no class: refused for parse: line 3: not Python",
+        "|  specified EverySecond: Look next door now and then (",
+        "no class: refused for parse: line 3: not Python",
         "|  source 2 (repair), EverySecond: admitted, would have changed",
         "Stack  EverySecond joins the stack: the session of cycle 2",
-        "Stack  EverySecond leaves the stack: the last 2 trials",
+        "Stack  EverySecond leaves the stack: it did harm",
     ):
         assert words in text, words
     marked = [x for x in lines if "[EverySecond.plan]" in x]
-    assert len(marked) == 2
+    touched = {t.trial for e in ledger(*recorded()) for t in e.trials}
+    assert len(marked) == len(touched) > 0
     assert all(x.startswith("#") for x in marked)
 
 

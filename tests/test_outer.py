@@ -301,10 +301,8 @@ def test_one_with_three_faults_leaves() -> None:
 def test_a_layer_that_left_is_closed() -> None:
     sandbox = TrustedSandbox()
     log = recorded(MIXED, sandbox=sandbox)
-    loaded = {r.sha for r in of(log, MechanismSource)}
-    left = {r.sha for r in of(log, Layering) if r.action == "remove"}
-    assert left
-    assert left <= set(sandbox.closed) <= loaded
+    assert "remove" in {r.action for r in of(log, Layering)}
+    assert sorted(sandbox.loaded) == sorted([*sandbox.closed, *stacked(log)[-1]])
 
 
 @pytest.mark.usefixtures("quick")
@@ -350,7 +348,8 @@ def test_a_session_whose_sources_are_all_refused_ends_on_record() -> None:
     log = recorded(Script(sources=(("refuse this", "refuse that"),)))
     for session in of(log, Session):
         ways = [a.way for a in session.attempts]
-        assert ways == ["complete", "repair", "complete", "repair"]
+        assert ways[1::2] == ["repair", "repair"]
+        assert "repair" not in ways[::2]
         assert all(a.rule == "influence" and a.words for a in session.attempts)
         assert session.admitted == ""
     repairs = [c for c in of(log, Call) if c.purpose == "repair 0.1"]

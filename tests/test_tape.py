@@ -45,3 +45,10 @@ def test_the_key_depends_on_everything_a_completion_depends_on() -> None:
         request_key("m", ASK, None, 1, 8),
     }
     assert len(keys) == 6
+
+
+def test_half_of_a_surrogate_pair_is_replaced_before_anything_is_recorded() -> None:
+    calls: list[Call] = []
+    tape = Tape("scripted", Scripted(lambda m, n: "half of \ud83d"), [], calls.append)
+    assert ask(tape, ASK) == "half of ?"
+    assert calls[0].reply.text == "half of ?"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bilevel.assemble import Settings, Workspace, begin, conduct
-from bilevel.model import Message, OuterPlan, Phase, Record, Reply, Run
+from bilevel.model import Layering, Message, OuterPlan, Phase, Record, Reply, Run
 from bilevel.protocols import Schema
 from bilevel.sandbox.sandboxed import Sandbox
 from comparable import write_task
@@ -40,7 +40,7 @@ FREEZES = ("diagnosis", "freeze", "unfreeze", "strategy", "guidance")
 
 @dataclass
 class ThreeLevels(Scripted):
-    """An LLM for tests: a reply is a function of the request, of what kind its schema tells.
+    """An LLM for tests: a reply is a function of the request: its schema says which.
 
     sources: what it writes in turn, the last one again and again. dies_at: the call at which the
     user presses Ctrl-C, 0 for never.
@@ -62,36 +62,37 @@ class ThreeLevels(Scripted):
         self.asked.append((tuple(messages), schema, seed))
         if len(self.asked) == self.dies_at:
             raise KeyboardInterrupt
-        return Reply(self._said(messages, json.dumps(schema)), self.name, 100, 10, 90, 0.5)
+        text = self._said(messages, json.dumps(schema), seed)
+        return Reply(text, self.name, 100, 10, 90, 0.5)
 
-    def _said(self, messages: Sequence[Message], schema: str) -> str:
-        if schema == "null":
-            repairs = sum(m.role == "assistant" for m in messages)
-            return self.sources[min(repairs, len(self.sources) - 1)]
+    def _said(self, messages: Sequence[Message], schema: str, seed: int) -> str:
         if '"observations"' in schema:
             seen = ["BATCH was never tried alone", "no streak is long"]
             return json.dumps({"observations": seen, "rules": ["look next door"] * 3})
         if '"risks"' in schema:
             return json.dumps({"risks": "it may circle", "choice": 1, "why": "it is cheap"})
-        if '"statistic"' in schema:
-            return json.dumps(
-                {
-                    "hook": "plan",
-                    "statistic": "recent trials",
-                    "condition": "in every second step",
-                    "action": "propose a neighbour of the incumbent",
-                    "idea": "Look next door now and then",
-                    "name": "EverySecond",
-                }
-            )
+        if '"idea"' in schema:
+            idea = {"idea": "Look next door now and then", "name": "EverySecond"}
+            return json.dumps(_first(json.loads(schema)) | idea)
         if '"diagnosis"' in schema:
             wish = {"freeze": [], "unfreeze": [], "strategy": "explore"}
             said = {"diagnosis": "only RATE is tried", "guidance": "change something else"}
             return json.dumps({**said, **wish})
-        number = sum(len(m.content) for m in messages)
-        if number % 3 == 0:
-            return says(BATCH=2 ** (8 + number % 8))
-        return says(RATE=round(0.02 + number % 83 / 100, 2))
+        if '"changes"' not in schema:
+            repairs = sum(m.role == "assistant" for m in messages)
+            return self.sources[min(repairs, len(self.sources) - 1)]
+        if seed % 3 == 0:
+            return says(BATCH=2 ** (8 + seed % 8))
+        return says(RATE=round(0.02 + seed % 83 / 100, 2))
+
+
+def _first(schema: Schema) -> dict[str, object]:
+    """The first answer that an object's schema allows, its texts all the same."""
+    schema = schema.get("anyOf", [schema])[0]
+    return {
+        name: kind.get("const", kind.get("enum", ["in every second step"])[0])
+        for name, kind in schema["properties"].items()
+    }
 
 
 class Nobody:
@@ -114,8 +115,6 @@ def held() -> bool:
 @cache
 def recorded(sham: bool = False) -> tuple[Run, tuple[Record, ...]]:
     """A finished run of 8 evaluations: its first source is refused, repaired and admitted."""
-    from dataclasses import replace
-
     plan = replace(PLAN, research="sham") if sham else PLAN
     with TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder) / "state")
@@ -123,3 +122,11 @@ def recorded(sham: bool = False) -> tuple[Run, tuple[Record, ...]]:
         run = begin(workspace, write_task(Path(folder)), settings)
         conduct(workspace, run, ThreeLevels(sources=(BROKEN, SOURCE)), Nobody())
         return run, tuple(workspace.records(run.id))
+
+
+def left() -> tuple[Run, tuple[Record, ...]]:
+    """The same run, its mechanism taken out before a step that never came."""
+    run, records = recorded()
+    sha = next(r.sha for r in records if isinstance(r, Layering))
+    out = Layering(99, sha, "remove", "it did\nharm")
+    return run, (*records, out)

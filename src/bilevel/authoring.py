@@ -6,14 +6,15 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from bilevel.frames import FRAMES, Frame, Local, names_of
+from bilevel.mechanism import View
 from bilevel.model import MechanismSource, Message
 from bilevel.prompts import render
 from bilevel.sessions import Way
 from bilevel.steering_words import plain
 
-HookName = Literal["plan", "screen", "accept"]
 IMPORTS = (
     "from bilevel.mechanism import Mechanism, View\nfrom bilevel.model import Draft, Move, Trial"
 )
@@ -22,43 +23,11 @@ SIGNATURES = {
     "screen": "def screen(self, view: View, drafts: list[Draft]) -> list[Draft]:",
     "accept": "def accept(self, view: View, trial: Trial, keep: bool) -> bool:",
 }
+TAKEN = ("Mechanism", "View", "Draft", "Move", "Trial", "None", "True", "False")
 RETURNS = {
     "plan": "the list of moves, for example `[m.edit(focus=(name,)) for m in moves]`",
     "screen": "a list of some of the drafts, best first",
     "accept": "True to keep the trial as the new incumbent, else `keep`",
-}
-STATISTICS = {
-    "tries of each parameter": "tries = {name: len(view.tries(name)) for name in view.open()}",
-    "best gain of each parameter": (
-        "gains = {\n"
-        "    name: max((view.gain(t) or 0.0 for t in view.tries(name)), default=0.0)\n"
-        "    for name in view.open()\n"
-        "}"
-    ),
-    "evaluations since the last kept one": "streak = view.streak()",
-    "how near a draft lies to earlier trials": (
-        "nearest = {\n"
-        "    draft.id: min(view.distance(draft.values, t.values) for t in view.trials)\n"
-        "    for draft in drafts\n"
-        "}"
-    ),
-    "how much a trial lost against the incumbent, in units of noise": (
-        "noise = view.noise or 1e-9\n"
-        "lost = 0.0\n"
-        "if trial.score is not None:\n"
-        "    lost = (view.incumbent.score - trial.score) / noise"
-    ),
-    "failed trials of each parameter": (
-        "failed = {\n"
-        "    name: sum(t.score is None for t in view.tries(name)) for name in view.open()\n"
-        "}"
-    ),
-    "share of the budget that is left": ("left = view.left / (view.left + len(view.trials) - 1)"),
-    "recent trials": "recent = view.trials[-5:]",
-}
-FITS: dict[str, tuple[HookName, ...]] = {
-    "how near a draft lies to earlier trials": ("screen",),
-    "how much a trial lost against the incumbent, in units of noise": ("accept",),
 }
 
 
@@ -68,37 +37,23 @@ class Specification:
 
     name: str
     idea: str
-    hook: HookName
-    statistic: str
+    frame: Frame
     condition: str
-    action: str
 
     def text(self) -> str:
-        """The same in two sentences, for people and for the record of mechanisms."""
-        return f"{self.idea} ({self.hook}: when {self.condition}: {self.action})"
+        """The same in a sentence, for people and for the record of mechanisms."""
+        return f"{self.idea} ({self.frame.does}; when: {self.condition})"
 
 
 def specification_schema() -> dict[str, Any]:
-    """JSON schema of the third round: one alternative a hook, with the statistics that fit it."""
-    return {"anyOf": [_alternative(hook) for hook in SIGNATURES]}
-
-
-def _alternative(hook: str) -> dict[str, Any]:
-    fitting = [s for s in STATISTICS if hook in FITS.get(s, tuple(SIGNATURES))]
+    """JSON schema of the third round: what the mechanism does is one of the frames."""
     properties = {
-        "hook": {"const": hook},
-        "statistic": {"enum": fitting},
-        "condition": {"type": "string", "minLength": 8, "maxLength": 120},
-        "action": {"type": "string", "minLength": 8, "maxLength": 160},
-        "idea": {"type": "string", "minLength": 8, "maxLength": 120},
+        "does": {"enum": [frame.does for frame in FRAMES]},
+        "condition": {"type": "string", "minLength": 8, "maxLength": 100},
+        "idea": {"type": "string", "minLength": 8, "maxLength": 140},
         "name": {"type": "string", "minLength": 4, "maxLength": 24},
     }
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    return _object(properties)
 
 
 def parse_specification(text: str) -> Specification | None:
@@ -107,39 +62,96 @@ def parse_specification(text: str) -> Specification | None:
         reply = json.loads(text)
     except json.JSONDecodeError:
         return None
-    fields = ("name", "idea", "hook", "statistic", "condition", "action")
+    fields = ("name", "idea", "does", "condition")
     if not isinstance(reply, dict) or not all(isinstance(reply.get(f), str) for f in fields):
         return None
-    said: dict[str, Any] = {f: plain(reply[f]) for f in fields}
-    if said["hook"] not in SIGNATURES or said["statistic"] not in STATISTICS:
+    said = {f: plain(reply[f]) for f in fields}
+    frames = [frame for frame in FRAMES if frame.does == said["does"]]
+    if not frames:
         return None
-    return Specification(_class_name(said["name"]), *(said[f] for f in fields[1:]))
+    idea, condition = _quiet(said["idea"]), _quiet(said["condition"])
+    return Specification(_class_name(said["name"]), idea, frames[0], condition)
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _class_name(text: str) -> str:
     words = re.findall(r"[A-Za-z0-9]+", text)
     name = "".join(w[:1].upper() + w[1:] for w in words)
-    return name if name[:1].isalpha() else f"Rule{name}"
+    return name if name[:1].isalpha() and name not in TAKEN else f"Rule{name}"
+
+
+def _quiet(text: str) -> str:
+    """One line that can stand in a docstring."""
+    return " ".join(text.replace('"', "'").replace("\\", "/").split()).rstrip(".")
 
 
 def skeleton(spec: Specification) -> str:
-    """The class up to the decision: the hook, the statistic, and what is to be written."""
+    """The class up to the decision: the hook, what it may look at, and what is to be written."""
+    frame = spec.frame
+    code = "\n".join(local.code for local in frame.locals if local.code)
     lines = [
         *IMPORTS.splitlines(),
         "",
         "",
         f"class {spec.name}(Mechanism):",
-        f'    """{_quiet(spec.idea)}"""',
+        f'    """{spec.idea}"""',
         "",
-        f"    {SIGNATURES[spec.hook]}",
-        *(f"        {line}" for line in STATISTICS[spec.statistic].splitlines()),
-        f"        # when {_quiet(spec.condition)}: {_quiet(spec.action)}",
+        f"    {SIGNATURES[frame.hook]}",
+        *(f"        {line}" for line in code.splitlines()),
+        f"        # {frame.does}, when: {spec.condition}",
     ]
     return "\n".join(lines)
 
 
-def _quiet(text: str) -> str:
-    return " ".join(text.replace('"', "'").replace("\\", "/").split()).rstrip(".")
+def fill_schema(frame: Frame) -> dict[str, Any]:
+    """JSON schema of a reply that fills in a frame: an expression a hole."""
+    return _object(
+        {h.name: {"type": "string", "minLength": 3, "maxLength": 90} for h in frame.holes}
+    )
+
+
+def assembled(spec: Specification, reply: str) -> str:
+    """The source that a filled-in frame makes; the reply as it is where it fills in nothing."""
+    try:
+        filled = json.loads(reply)
+    except json.JSONDecodeError:
+        return reply
+    names = [hole.name for hole in spec.frame.holes]
+    if not isinstance(filled, dict) or not all(isinstance(filled.get(n), str) for n in names):
+        return reply
+    return spec.frame.source(spec.name, spec.idea, filled)
+
+
+def fill(spec: Specification, view: View) -> list[Message]:
+    """The talk that asks for the expressions of the specification's frame."""
+    frame = spec.frame
+    shown = {hole.name: f"<{hole.name}>" for hole in frame.holes}
+    ask = render(
+        "author_fill",
+        idea=spec.idea,
+        does=frame.does,
+        condition=spec.condition,
+        source=frame.source(spec.name, spec.idea, shown).strip(),
+        locals="\n".join(_local(local, view) for local in names_of(frame)),
+        holes="\n".join(f"- {h.name}: {h.meaning}. Its form: `{h.example}`." for h in frame.holes),
+    )
+    return [
+        Message("system", render("author_system").strip()),
+        Message("user", ask.strip()),
+    ]
+
+
+def _local(local: Local, view: View) -> str:
+    now = "" if local.now is None else f"; now {json.dumps(local.now(view))}"
+    return f"- {local.name}: {local.meaning}{now}"
 
 
 def request(
@@ -151,15 +163,14 @@ def request(
         contract=render("contract").strip(),
         names=", ".join(names),
         idea=spec.idea,
-        hook=spec.hook,
-        statistic=spec.statistic,
+        hook=spec.frame.hook,
         condition=spec.condition,
-        action=spec.action,
+        does=spec.frame.does,
     )
     if way == "write":
-        ask = render("author_write", name=spec.name, hook=spec.hook)
+        ask = render("author_write", name=spec.name, hook=spec.frame.hook)
     elif way == "complete":
-        ask = render("author_complete", skeleton=skeleton(spec), returns=RETURNS[spec.hook])
+        ask = render("author_complete", skeleton=skeleton(spec), returns=RETURNS[spec.frame.hook])
     elif way == "improve":
         ask = render(
             "author_improve",
@@ -176,7 +187,9 @@ def request(
     ]
 
 
-def repair(talk: Sequence[Message], reply: str, words: str) -> list[Message]:
-    """The talk gone on with after a refusal."""
-    ask = render("author_repair", words=words).strip()
+def repair(
+    talk: Sequence[Message], reply: str, words: str, *, refill: bool = False
+) -> list[Message]:
+    """The talk gone on with after a refusal. refill: expressions were asked for, not a class."""
+    ask = render("author_refill" if refill else "author_repair", words=words).strip()
     return [*talk, Message("assistant", reply), Message("user", ask)]

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="bilevel",
-    help="Autoresearch: an LLM proposes, an experiment runs, the metric decides.",
+    help="Autoresearch that researches itself: an LLM proposes, an experiment runs, the metric "
+    "decides; and outer levels steer the search and write its mechanisms anew.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

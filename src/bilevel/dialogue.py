@@ -29,7 +29,7 @@ from bilevel.tape import Tape
 
 ROUND_TOKENS = 400
 SOURCE_TOKENS = 700
-WAYS: tuple[Way, ...] = ("complete", "improve", "complete", "write")
+WAYS: tuple[Way, ...] = ("fill", "improve", "fill", "complete")
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,18 @@ class Researcher:
         sources = [k.source for k in known]
         for turn in range(self.run.outer.candidates):
             way = _way(turn, len(sources))
-            talk = authoring.request(way, spec, view.open(), sources)
+            talk, schema = _request(way, spec, view, sources)
             for repair in range(self.run.outer.repairs + 1):
                 purpose = f"generate {turn}" if not repair else f"repair {turn}.{repair}"
-                reply = self._ask(talk, None, view, cycle, purpose, SOURCE_TOKENS)
-                verdict = self.judge(reply)
+                reply = self._ask(talk, schema, view, cycle, purpose, SOURCE_TOKENS)
+                verdict = self.judge(authoring.assembled(spec, reply) if schema else reply)
                 made = _attempt(way, reply, verdict, sources)
                 attempts.append(replace(made, way="repair") if repair else made)
                 if verdict.admitted:
                     return attempts
                 if verdict.rule == "harm":
                     break
-                talk = authoring.repair(talk, reply, verdict.words)
+                talk = authoring.repair(talk, reply, verdict.words, refill=schema is not None)
         return attempts
 
     def _ask(
@@ -135,11 +135,19 @@ class Researcher:
 
 
 def _way(turn: int, known: int) -> Way:
-    """How the turn-th source is asked for; what there is nothing to build on for is completed."""
+    """How the turn-th source is asked for; with nothing to build on a frame is filled."""
     way = WAYS[turn % len(WAYS)]
     if way == "improve":
-        return "combine" if known > 1 else "improve" if known else "complete"
+        return "combine" if known > 1 else "improve" if known else "fill"
     return way
+
+
+def _request(
+    way: Way, spec: Specification, view: View, sources: Sequence[MechanismSource]
+) -> tuple[list[Message], dict[str, Any] | None]:
+    if way == "fill":
+        return authoring.fill(spec, view), authoring.fill_schema(spec.frame)
+    return authoring.request(way, spec, view.open(), sources), None
 
 
 def _attempt(
@@ -184,10 +192,15 @@ def _text(most: int) -> dict[str, Any]:
 
 
 def _explore_schema(removable: Sequence[str]) -> dict[str, Any]:
-    observations = {"type": "array", "items": _text(140), "minItems": 2, "maxItems": 3}
-    rules = {"type": "array", "items": _text(140), "minItems": 3, "maxItems": 3}
+    rule = _object(when=_text(100), then=_text(100))
     remove = {"remove": {"enum": ["", *removable]}} if removable else {}
-    return _object(observations=observations, rules=rules, **remove)
+    return _object(wastes=_list(_text(120), 2), rules=_list(rule, 3), **remove)
 
 
-_CRITIQUE = _object(risks=_text(200), choice={"enum": [1, 2, 3]}, why=_text(160))
+def _list(items: dict[str, Any], count: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": count, "maxItems": count}
+
+
+_CRITIQUE = _object(
+    rules=_list(_object(acts=_text(60), risk=_text(80)), 3), choice={"enum": [1, 2, 3]}
+)

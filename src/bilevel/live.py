@@ -109,9 +109,9 @@ class Terminal:
             self.console.print(line, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", width=8)
-        grid.add_column(overflow="ellipsis", no_wrap=True)
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(style="dim", width=8, no_wrap=True)
+        grid.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
         grid.add_row(self.run.id, self._bar())
         best = self.history.best
         if best is not None and best.score is not None:
@@ -128,7 +128,7 @@ class Terminal:
         spent = clock(time.monotonic() - self._start)
         left = self._left()
         about = f", about {clock(left)} left" if left is not None else ""
-        bar = ProgressBar(total=max(wanted, 1), completed=done, width=24)
+        bar = ProgressBar(total=max(wanted, 1), completed=done, width=16)
         row.add_row(bar, f"evaluation {done} of {wanted}, {spent} so far{about}")
         return row
 

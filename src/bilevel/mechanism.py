@@ -76,18 +76,29 @@ class View:
         start = self.base(trial.draft.move).score
         return None if trial.score is None or start is None else trial.score - start
 
-    def changed(self, trial: Trial) -> tuple[str, ...]:
-        """Names of the parameters that a trial set otherwise than the trial it started from."""
-        if trial.draft is None:
+    def changed(self, trial: Trial | Draft) -> tuple[str, ...]:
+        """Names of the parameters that it sets otherwise than the trial it started from."""
+        draft = trial.draft if isinstance(trial, Trial) else trial
+        if draft is None:
             return ()
         parents = {t.id: t for t in self.trials}
-        first = trial.draft.move.parents[:1]
+        first = draft.move.parents[:1]
         start = parents[first[0]] if first else self.trials[0]
         return self.space.changed(start.values, trial.values)
 
     def tries(self, name: str) -> list[Trial]:
         """Trials that changed this parameter, in order."""
         return [t for t in self.trials if name in self.changed(t)]
+
+    def best_gain(self, name: str) -> float:
+        """The best gain of a trial that changed this parameter; 0.0 where none has a gain."""
+        gains = [gain for t in self.tries(name) if (gain := self.gain(t)) is not None]
+        return max(gains, default=0.0)
+
+    def age(self, name: str) -> int:
+        """Evaluations since this parameter was last changed; all there were if it never was."""
+        last = max((i for i, t in enumerate(self.trials) if name in self.changed(t)), default=0)
+        return len(self.trials) - 1 - last
 
     def streak(self) -> int:
         """Number of evaluations since the last one that was kept."""

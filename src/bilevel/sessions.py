@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Way = Literal["write", "complete", "improve", "combine", "repair"]
+Way = Literal["fill", "complete", "write", "improve", "combine", "repair"]
 
 
 @dataclass(frozen=True)

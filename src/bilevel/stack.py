@@ -103,10 +103,10 @@ class Stack:
         return True
 
     def remove(self, sha: str, step: int, why: str) -> None:
-        """Take a layer out, from `step` on."""
-        for layer in [layer for layer in self.layers if layer.sha == sha]:
-            self.layers.remove(layer)
-            layer.close()
+        """Take a layer out, from `step` on. Raises ValueError when it is not on the stack."""
+        (layer,) = (layer for layer in self.layers if layer.sha == sha)
+        self.layers.remove(layer)
+        layer.close()
         self._log(Layering(step, sha, "remove", why))
 
     def holds(self, sha: str) -> bool:

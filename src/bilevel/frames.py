@@ -49,7 +49,7 @@ class Frame:
 
     def source(self, name: str, idea: str, filled: Mapping[str, str]) -> str:
         """The class with its holes filled in; each expression in parentheses."""
-        holes = {hole.name: f"({filled[hole.name].strip()})" for hole in self.holes}
+        holes = {hole.name: f"({' '.join(filled[hole.name].split())})" for hole in self.holes}
         rule = Template(self.body.strip("\n")).substitute(holes)
         used = set(re.findall(r"\w+", rule))
         body = "\n".join([*(local.code for local in self.locals if local.name in used), rule])

@@ -96,14 +96,13 @@ def test_text_of_the_llm_stays_within_its_docstring_and_its_line() -> None:
 
 @pytest.mark.parametrize("frame", FRAMES, ids=IDS)
 def test_a_frame_filled_with_its_own_examples_is_a_mechanism(frame: Frame) -> None:
-    for which in (0, 1):
-        filled = {hole.name: hole.examples[which] for hole in frame.holes}
-        text = assembled(spec(frame, name="mine", idea=NASTY), json.dumps(filled))
-        assert policy.lint(text) == []
-        assert misnamed(text) == []
-        assert normalise(text) == text
-        mechanism = TrustedSandbox().load(text)
-        assert frame.hook in vars(type(mechanism).__mro__[1])
+    filled = {hole.name: hole.example for hole in frame.holes}
+    text = assembled(spec(frame, name="mine", idea=NASTY), json.dumps(filled))
+    assert policy.lint(text) == []
+    assert misnamed(text) == []
+    assert normalise(text) == text
+    mechanism = TrustedSandbox().load(text)
+    assert frame.hook in vars(type(mechanism).__mro__[1])
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=IDS)
@@ -124,7 +123,7 @@ def test_a_frame_is_shown_with_its_holes_and_the_names_at_hand(frame: Frame) -> 
     text = text_of(fill(spec(frame), view_of(made)))
     for hole in frame.holes:
         assert f"<{hole.name}>" in text
-        assert hole.examples[0] in text
+        assert hole.example in text
     assert frame.does in text
 
 

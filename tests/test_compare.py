@@ -224,8 +224,8 @@ def test_a_strategy_that_fails_is_said_to(tmp_path: Path, monkeypatch: pytest.Mo
     logs = made.logs()
     assert len(kinds(logs["greedy"][0][1], Fault)) == 3
     (row,) = standing(LOSS, logs, {}, {"greedy": 1}, 1).rows
-    said = "its code failed 3 times, and was taken out of 1 of 1 runs: greedy (3 faults)"
-    assert row.problems == (said,)
+    said = "its code failed 3 times, and was taken out of 1 of 1 runs: greedy"
+    assert row.problems == (f"{said} (3 faults, the last in plan: ZeroDivisionError)",)
 
 
 def test_an_llm_that_is_gone_ends_the_comparison_but_not_at_once(tmp_path: Path) -> None:

@@ -284,3 +284,15 @@ def test_what_is_not_there_is_found_without_running(line: str, words: str) -> No
     (found,) = misnamed(hook(f"def plan(self, view, moves):\n    {line}"))
     assert found.startswith("line 6: ")
     assert words in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x = '\0'", "x = '\ud83d'", "x = " + "(" * 5000, f"return {'-' * 3000}1", f"x = {'9' * 5000}"],
+    ids=["null", "surrogate", "parentheses", "minus", "digits"],
+)
+def test_no_text_ends_a_session(text: str, gate: Gate) -> None:
+    verdict = gate.judge(hook(f"def plan(self, view, moves):\n    {text}\n    return moves"))
+    assert not verdict.admitted
+    assert verdict.words
+    verdict.source.encode()

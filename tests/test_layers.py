@@ -13,7 +13,7 @@ LEVELS = tuple(
         "stack evaluate tape prompting proposer steering steering_rules steering_words loop "
         "attribution sharing sandbox",
         "conformance normalise mending vocabulary probing objections gate screening "
-        "surrogate habits diagnostics authoring merit dialogue outer engine replay",
+        "surrogate habits diagnostics frames authoring merit dialogue outer engine replay",
         "mechanisms tasks llm executors store",
         "assemble stacks",
         "cli cli_models cli_mechanisms cli_compare cli_run cli_options compare compare_helpers "

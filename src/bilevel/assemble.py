@@ -23,6 +23,7 @@ from bilevel.executors.local import LocalExecutor
 from bilevel.model import Call, Outcome, OuterPlan, Phase, Record, Run, Stop, Trial
 from bilevel.protocols import LLM, Executor, Task
 from bilevel.replay import Replay, replay
+from bilevel.sandbox.errors import SandboxError
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.sharing import Sharing
 from bilevel.stacks import entries, layers, needs_sandbox, remembered
@@ -184,7 +185,7 @@ def conduct(
             return loop.go()
         except KeyboardInterrupt:
             stop = Stop(len(loop.history.proposals), "interrupted")
-        except (LLMError, ExecutorError) as error:
+        except (LLMError, ExecutorError, SandboxError) as error:
             stop = Stop(len(loop.history.proposals), "failed", str(error))
         edges.log(stop)
         return stop

@@ -16,6 +16,7 @@ from typing import Any
 from bilevel import authoring
 from bilevel.authoring import Specification
 from bilevel.diagnostics import facts
+from bilevel.frames import COUNTED, FRAMES
 from bilevel.gate import Verdict
 from bilevel.history import History
 from bilevel.mechanism import View
@@ -192,7 +193,7 @@ def _text(most: int) -> dict[str, Any]:
 
 
 def _explore_schema(removable: Sequence[str]) -> dict[str, Any]:
-    rule = _object(when=_text(100), then=_text(100))
+    rule = _object(when=_CONDITION, then={"enum": [f.does for f in FRAMES]}, why=_text(100))
     remove = {"remove": {"enum": ["", *removable]}} if removable else {}
     return _object(wastes=_list(_text(120), 2), rules=_list(rule, 3), **remove)
 
@@ -201,6 +202,11 @@ def _list(items: dict[str, Any], count: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": count, "maxItems": count}
 
 
+_CONDITION = _object(
+    counted={"enum": list(COUNTED)},
+    compared={"enum": ["above", "below"]},
+    number={"type": "number"},
+)
 _CRITIQUE = _object(
     rules=_list(_object(acts=_text(60), risk=_text(80)), 3), choice={"enum": [1, 2, 3]}
 )

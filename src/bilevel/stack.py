@@ -191,7 +191,7 @@ class Stack:
         self._log(fault)
         self._faults[layer.sha] += 1
         if self._faults[layer.sha] == FAULTS_ALLOWED:
-            last = f"{fault.hook}: {fault.message}"[:120]
+            last = f"{fault.hook}: {fault.message or fault.kind}"[:120]
             self.remove(layer.sha, fault.step, f"{FAULTS_ALLOWED} faults, the last in {last}")
 
 

@@ -52,7 +52,8 @@ def layers(run: Run, sandbox: Sandbox | None = None) -> list[Layer]:
         name, _, sha = entry.rpartition("@")
         if sha in run.sources:
             assert sandbox is not None, "needs_sandbox() says so"
-            layer = Layer(sha, name, sandbox.load(run.sources[sha]))
+            mechanism = sandbox.load(run.sources[sha])
+            layer = Layer(sha, name, mechanism, mechanism.close)
         else:
             layer = _shipped(run, name, sha)
         if sha in run.states:

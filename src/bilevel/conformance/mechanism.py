@@ -114,7 +114,7 @@ def _check_time(notes: Notes) -> None:
             notes.add(
                 hook,
                 "slow",
-                f"95 % of its calls must take under {SLOW:g} s, and it took {p95:.2g} s; look at "
+                f"95 % of its calls must take under {SLOW:g} s; look at "
                 "fewer candidates, or at the last trials only: view.trials[-50:]",
             )
             notes.fatal = True

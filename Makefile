@@ -2,14 +2,14 @@
 .PHONY: demo test check clean
 
 demo:
-	@tools/setup local gpt plots
+	@tools/setup local gpt plots search
 	@.venv/bin/bilevel demo
 
 test: check
 	.venv/bin/pytest
 
 check:
-	@tools/setup local gpt plots search dev
+	@tools/setup local gpt plots search bbob dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy

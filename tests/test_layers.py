@@ -15,7 +15,7 @@ LEVELS = tuple(
         "conformance normalise mending vocabulary probing objections gate screening "
         "surrogate habits diagnostics frames authoring merit dialogue outer engine replay",
         "mechanisms tasks llm executors store",
-        "assemble stacks",
+        "assemble machine stacks",
         "cli cli_models cli_mechanisms cli_compare cli_run cli_options compare compare_helpers "
         "comparison comparison_output running live results progress summary render describe doctor "
         "lines ledger accounts levels render_levels __main__",

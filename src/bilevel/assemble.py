@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from bilevel.engine import Edges, build
 from bilevel.errors import ConfigError, ExecutorError, LLMError
 from bilevel.evaluate import Evaluator, InlineEvaluator, JobEvaluator
 from bilevel.executors.local import LocalExecutor
+from bilevel.machine import machine
 from bilevel.model import Call, Outcome, OuterPlan, Phase, Record, Run, Stop, Trial
 from bilevel.protocols import LLM, Executor, Task
 from bilevel.replay import Replay, replay
@@ -139,7 +139,7 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         stack=stack,
         states=remembered(workspace.store, task.name, settings.stack) if settings.remember else {},
         sources=own,
-        outer=settings.outer,
+        outer=_screened(settings.outer),
         source=source,
         fingerprint=fingerprint(task),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -147,6 +147,11 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         machine=machine(),
     )
     return replace(run, sandbox=_level(run, settings.allow_weak))
+
+
+def _screened(plan: OuterPlan) -> OuterPlan:
+    """The plan without screening where its library is missing; whoever introduces a run says so."""
+    return plan if importlib.util.find_spec("sklearn") else replace(plan, screening=False)
 
 
 def _level(run: Run, allow_weak: bool) -> str:
@@ -271,20 +276,6 @@ def fingerprint(task: Task) -> str:
     job = task.job(task.space.defaults(), 0)
     parts = [dict(job.files), job.timeout, task.brief(), repr(task.space), repr(task.objective)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def machine() -> dict[str, str]:
-    """What the run is made on, in a few facts that matter when results are compared."""
-    facts = {
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "cores": str(len(os.sched_getaffinity(0))),
-    }
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        facts["processor"] = names[0].partition(":")[2].strip() if names else platform.machine()
-    return facts
 
 
 def replayed(run: Run, records: Sequence[Record]) -> Replay:

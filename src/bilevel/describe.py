@@ -15,6 +15,7 @@ _KINDS = (
     ("repeats an earlier trial", ("it repeats ",)),
     ("changes nothing", ("it changes nothing",)),
     ("not JSON", ("the reply is not JSON", "the reply must be", "each change must be")),
+    ("outside the focus", (" may not change in this experiment",)),
     ("out of bounds", (" but its range is ", " but must be ", " but moves in ")),
 )
 REFUSAL_KINDS = (*(kind for kind, _ in _KINDS), "other")

@@ -102,6 +102,13 @@ def _introduce(run: Run, records: int, console: Console) -> None:
         f"\n{len(run.space)} parameters, {run.evals} evaluations, LLM {run.llm}, seed {run.seed}"
     )
     console.print(levels_text(run), soft_wrap=True)
+    if run.outer.research != "off" and not run.outer.screening:
+        console.print(
+            "no screening: sources join without a trial on a surrogate (it needs scikit-learn: "
+            "pip install 'bilevel[search]')",
+            style="yellow",
+            soft_wrap=True,
+        )
     if run.sandbox:
         weak = run.sandbox == "weak"
         console.print(sandbox_text(run), style="bold yellow" if weak else "dim", soft_wrap=True)

@@ -7,7 +7,6 @@ What is not asked: whether it changes anything, and whether it helps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -110,7 +109,6 @@ def _check_time(notes: Notes) -> None:
     for hook, seconds in notes.seconds.items():
         slow = sum(s >= SLOW for s in seconds)
         if slow >= SLOW_CALLS and slow > 0.05 * len(seconds):
-            p95 = sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
             notes.add(
                 hook,
                 "slow",

@@ -8,6 +8,7 @@ Each source goes to the gate; its refusal goes back in words, up to `repairs` ti
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -30,6 +31,7 @@ from bilevel.tape import Tape
 
 ROUND_TOKENS = 400
 SOURCE_TOKENS = 700
+RULES = 3
 WAYS: tuple[Way, ...] = ("fill", "improve", "fill", "complete")
 
 
@@ -51,7 +53,7 @@ class Researcher:
         talk = self._opening(view, known)
         removable = [k.source.name for k in known if k.stacked]
         for name, schema in (
-            ("explore", _explore_schema(removable)),
+            ("explore", _explore_schema(removable, derive(self.run.seed, "ways", cycle))),
             ("critique", _CRITIQUE),
             ("specify", authoring.specification_schema()),
         ):
@@ -192,21 +194,33 @@ def _text(most: int) -> dict[str, Any]:
     return {"type": "string", "minLength": 8, "maxLength": most}
 
 
-def _explore_schema(removable: Sequence[str]) -> dict[str, Any]:
-    rule = _object(when=_CONDITION, then={"enum": [f.does for f in FRAMES]}, why=_text(100))
+def _explore_schema(removable: Sequence[str], seed: int) -> dict[str, Any]:
+    """Three rules that each act another way; which ways each may take is drawn by the seed."""
+    does = [frame.does for frame in FRAMES]
+    random.Random(seed).shuffle(does)
+    rules = {
+        f"rule{i + 1}": _object(when=_CONDITION, then={"enum": does[i::RULES]}, why=_text(100))
+        for i in range(RULES)
+    }
     remove = {"remove": {"enum": ["", *removable]}} if removable else {}
-    return _object(wastes=_list(_text(120), 2), rules=_list(rule, 3), **remove)
+    return _object(wastes=_list(_text(120), 2), **rules, **remove)
 
 
 def _list(items: dict[str, Any], count: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": count, "maxItems": count}
 
 
-_CONDITION = _object(
-    counted={"enum": list(COUNTED)},
-    compared={"enum": ["above", "below"]},
-    number={"type": "number"},
-)
+_CONDITION = {
+    "anyOf": [
+        _object(
+            counted={"const": counted},
+            compared={"enum": ["above", "below"]},
+            number={"type": "integer", "minimum": low, "maximum": high},
+        )
+        for counted, (low, high) in COUNTED.items()
+    ]
+}
 _CRITIQUE = _object(
-    rules=_list(_object(acts=_text(60), risk=_text(80)), 3), choice={"enum": [1, 2, 3]}
+    rules=_list(_object(acts=_text(60), risk=_text(80)), RULES),
+    choice={"enum": [*range(1, RULES + 1)]},
 )

@@ -57,14 +57,14 @@ class Frame:
         return TEXT.format(name=name, idea=idea, arguments=ARGUMENTS[self.hook], body=indented)
 
 
-COUNTED = (
-    "evaluations since the last kept one",
-    "how often one parameter was changed",
-    "best gain of one parameter, in units of noise",
-    "evaluations since one parameter was changed",
-    "percent of the budget that is left",
-    "how much worse a trial is than the incumbent, in units of noise",
-)  # what a rule's condition may count, in words
+COUNTED = {
+    "evaluations since the last kept one": (1, 8),
+    "how often one parameter was changed": (1, 6),
+    "best gain of one parameter, in units of noise": (-3, 3),
+    "evaluations since one parameter was changed": (1, 12),
+    "percent of the budget that is left": (10, 90),
+    "how much worse a trial is than the incumbent, in units of noise": (0, 3),
+}  # what a rule's condition may count, in words, and the numbers that it may be compared with
 ARGUMENTS = {
     "plan": "plan(self, view, moves)",
     "screen": "screen(self, view, drafts)",

@@ -117,8 +117,7 @@ def steers(freeze: Sequence[str] = (), strategy: str = "explore") -> str:
 
 def explored(remove: str = "") -> str:
     """The first round's JSON."""
-    rules = ["one rule for it", "another rule for it", "a third rule for it"]
-    found = {"observations": ["it repeats itself", "it stands still"], "rules": rules}
+    found = {"wastes": ["it repeats itself", "it stands still"], "rule1": {"then": "rest"}}
     return json.dumps({**found, "remove": remove} if remove else found)
 
 

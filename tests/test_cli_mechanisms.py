@@ -173,7 +173,7 @@ def test_a_broken_package_is_shown_and_does_no_harm(
     assert "cannot be used" not in lines["mine_a"]
     assert "cannot be used: ValueError: [red]" in lines["mine_b"]
     assert "cannot be used: AttributeError: " in lines["mine_c"]
-    assert "cannot be used: ModuleNotFoundError: No module named 'absent'" in lines["mine_d"]
+    assert "cannot be used: ModuleNotFoundError: " in lines["mine_d"]
     rows = {row["name"]: row for row in json.loads(mechanisms("list", "--json")[1])}
     assert rows["mine_b"] == {"name": "mine_b", "error": "ValueError: [red]"}
     code, output = mechanisms("check", "mine_b")

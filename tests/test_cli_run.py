@@ -234,7 +234,8 @@ def test_without_an_llm_a_stack_that_gives_all_values_runs_on_level_1() -> None:
 def test_without_an_llm_a_request_for_one_stops_the_run_with_the_remedy() -> None:
     result = run("--llm", "none", "--stack", "tabu", evals=3)
     assert result.exit_code == cli_run.PAUSED
-    assert "begun with --llm none; begin one with an LLM, or with a stack" in result.output
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "begun with --llm none; begin one with an LLM, or with a stack" in said
     assert "bilevel resume" not in result.output.partition("ended")[0], "it would stop there again"
 
 

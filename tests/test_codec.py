@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bilevel import codec
 from bilevel.errors import StoreError
 from bilevel.model import (
+    Attempt,
     Call,
     Decision,
     Draft,
@@ -29,6 +30,7 @@ from bilevel.model import (
     Refusal,
     Reply,
     Run,
+    Session,
     Space,
     Steering,
     Stop,
@@ -54,6 +56,14 @@ RECORDS: tuple[Record | Run, ...] = (
     Fault(2, "sha", "accept", "raise", "ZeroDivisionError"),
     Layering(2, "sha", "add", "admitted"),
     Steering(("i",), "try less", "focused", 3),
+    Session(
+        2,
+        1,
+        {"explore": "{}"},
+        (Attempt("fill", "w", "s", "sha", "Rest", "harm", "no", {"influence": 0.5}, ("p",)),),
+        "sha",
+        {"sha2": "asked"},
+    ),
     Stop(2, "done"),
     MechanismSource("sha", "Tabu", "class Tabu: ...", "r", "d", "o", ("p",)),
     Run("gpt-1", "gpt", SPACE, Objective("val_bpb"), "b", 3, 30, wall=60.0, machine={"cpu": "x"}),
@@ -156,4 +166,4 @@ def test_a_record_takes_less_than_a_fifth_of_a_millisecond() -> None:
 
 
 def test_the_text_is_plain_json() -> None:
-    assert json.loads(codec.dump(RECORDS[8])) == {"step": 2, "reason": "done", "detail": ""}
+    assert json.loads(codec.dump(Stop(2, "done"))) == {"step": 2, "reason": "done", "detail": ""}

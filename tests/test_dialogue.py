@@ -226,7 +226,7 @@ def test_a_sham_is_held_in_full_and_says_so() -> None:
 
 
 def test_a_session_can_be_written_down_and_read_back() -> None:
-    half = json.dumps({"remove": "Mine", "observations": ["half of \ud83d"]})
+    half = json.dumps({"remove": "Mine", "wastes": ["half of \ud83d"]})
     spec = json.dumps({**json.loads(specified()), "idea": "Stand still \ud83d no more."})
     session, calls = hold(known(notes("one")), explore=half, specify=spec, judge=refuses("parse"))
     assert load(Session, dump(session)) == session

@@ -130,8 +130,9 @@ def test_the_account_of_an_admitted_mechanism_agrees_with_its_merit() -> None:
 def test_what_a_session_said_is_there_round_by_round() -> None:
     (session,) = [r for r in recorded()[1] if isinstance(r, Session)]
     lines = said(session)
-    assert lines["explore observations"] == "BATCH was never tried alone; no streak is long"
-    assert lines["critique risks"] == "it may circle"
+    assert lines["explore wastes"] == "BATCH was never tried alone; no streak is long"
+    assert lines["explore rule1"] == "steps, 2, look next door"
+    assert lines["critique rules"] == "often, it may circle"
     assert said(replace(session, notes={"explore": "no\nJSON"})) == {"explore": "no JSON"}
 
 

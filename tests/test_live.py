@@ -90,7 +90,7 @@ def test_steering_sessions_and_layers_are_lines_a_matter(tmp_path: Path) -> None
     text = "\n".join(lines)
     for words in (
         "Level 2  session of cycle 2  (5 replies, 50 tokens written in 0:02)",
-        "|  explore observations: BATCH was never tried alone; no streak is long",
+        "|  explore wastes: BATCH was never tried alone; no streak is long",
         "|  specified EverySecond: Look next door now and then (",
         "no class: refused for parse: line 3: not Python",
         "|  source 2 (repair), EverySecond: admitted, would have changed",

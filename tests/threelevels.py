@@ -66,11 +66,12 @@ class ThreeLevels(Scripted):
         return Reply(text, self.name, 100, 10, 90, 0.5)
 
     def _said(self, messages: Sequence[Message], schema: str, seed: int) -> str:
-        if '"observations"' in schema:
+        if '"wastes"' in schema:
             seen = ["BATCH was never tried alone", "no streak is long"]
-            return json.dumps({"observations": seen, "rules": ["look next door"] * 3})
-        if '"risks"' in schema:
-            return json.dumps({"risks": "it may circle", "choice": 1, "why": "it is cheap"})
+            rule = {"when": {"counted": "steps", "number": 2}, "then": "look next door"}
+            return json.dumps({"wastes": seen, "rule1": rule})
+        if '"choice"' in schema:
+            return json.dumps({"rules": [{"acts": "often", "risk": "it may circle"}], "choice": 1})
         if '"idea"' in schema:
             idea = {"idea": "Look next door now and then", "name": "EverySecond"}
             return json.dumps(_first(json.loads(schema)) | idea)

@@ -108,9 +108,15 @@ def said(session: Session) -> dict[str, str]:
             note = text
         topics = note if isinstance(note, dict) else {"": note}
         for topic, words in topics.items():
-            parts = words if isinstance(words, list) else [words]
-            lines[f"{name} {topic}".strip()] = "; ".join(one_line(str(p)) for p in parts)
+            lines[f"{name} {topic}".strip()] = one_line(_told(words))
     return lines
+
+
+def _told(value: object) -> str:
+    """A value of a round's JSON as words, its own keys left out."""
+    if isinstance(value, dict):
+        return ", ".join(_told(v) for v in value.values())
+    return "; ".join(map(_told, value)) if isinstance(value, list) else str(value)
 
 
 def by_sha(entry: str) -> tuple[str, str]:

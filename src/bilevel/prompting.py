@@ -14,6 +14,7 @@ from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Message, Move, Objective, Param, Refusal, Trial, Value, Values
 from bilevel.prompts import render
+from bilevel.space import Space
 
 HISTORY_LINES = 60
 HISTORY_BLOCK = 20
@@ -27,13 +28,7 @@ def messages(
 ) -> list[Message]:
     """System and user message for one proposal."""
     base = view.base(move)
-    task = render(
-        "propose_task",
-        brief=brief.strip(),
-        parameters="\n".join(parameter_line(p) for p in view.space),
-        metric=objective.metric,
-        goal="low" if objective.direction == "min" else "high",
-    )
+    task = task_text(brief, objective, view.space)
     ask = render(
         "propose_ask",
         incumbent=base.id,
@@ -48,6 +43,17 @@ def messages(
         Message("system", render("propose_system").strip()),
         Message("user", f"{task}{lines}\n{ask}".strip()),
     ]
+
+
+def task_text(brief: str, objective: Objective, space: Space) -> str:
+    """What every prompt of a run begins with: the task, its parameters, its goal."""
+    return render(
+        "propose_task",
+        brief=brief.strip(),
+        parameters="\n".join(parameter_line(p) for p in space),
+        metric=objective.metric,
+        goal="low" if objective.direction == "min" else "high",
+    )
 
 
 def open_names(view: View, move: Move) -> tuple[str, ...]:

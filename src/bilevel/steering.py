@@ -14,7 +14,7 @@ from bilevel.errors import InvalidCandidate
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Message, Objective, Steering, Strategy
-from bilevel.prompting import history_lines, parameter_line
+from bilevel.prompting import history_lines, task_text
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.steering_rules import Evidence, freezable, grant, least_open, offered, weigh
@@ -88,13 +88,7 @@ class Steerer:
         self, history: History, view: View, evidence: dict[str, Evidence]
     ) -> list[Message]:
         """Begins like a proposal's, so that a server's prompt cache is hit."""
-        task = render(
-            "propose_task",
-            brief=self.brief.strip(),
-            parameters="\n".join(parameter_line(p) for p in view.space),
-            metric=self.objective.metric,
-            goal="low" if self.objective.direction == "min" else "high",
-        )
+        task = task_text(self.brief, self.objective, view.space)
         lines = "\n".join(history_lines(self.objective, history))
         keys = "".join(f"{text} " for name, text in _KEYS.items() if _names(view, evidence)[name])
         ask = render("steer_ask", facts="\n".join(_facts(history, view, evidence)), keys=keys)

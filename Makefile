@@ -6,7 +6,7 @@ demo:
 	@.venv/bin/bilevel demo
 
 test: check
-	.venv/bin/pytest -n auto --dist loadfile
+	.venv/bin/pytest
 
 check:
 	@tools/setup local gpt plots search bbob dev

@@ -9,7 +9,7 @@ test: check
 	.venv/bin/pytest
 
 check:
-	@tools/setup local gpt plots search bbob dev
+	@tools/setup local gpt plots search bbob mcp anthropic keyring dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy

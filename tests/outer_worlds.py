@@ -145,7 +145,7 @@ def specified() -> str:
 def obliging(messages: Sequence[Message], schema: Schema) -> str:
     """A proposal that the schema allows, so that hardly a step goes by without an evaluation."""
     number = crc32(messages[-1].content.encode())
-    options = schema["properties"]["changes"]["items"]["anyOf"]
+    options = schema["properties"]["changes"]["anyOf"][0]["items"]["anyOf"]
     chosen = options[number % len(options)]["properties"]
     value = chosen["value"]
     if "enum" in value:
@@ -208,26 +208,17 @@ class ScriptedLevels(Scripted):
     session: int = 0
     dies_at: int = 0
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        schema: Schema | None = None,
-        *,
-        seed: int,
-        max_tokens: int,
-    ) -> Reply:
-        self.asked.append((tuple(messages), schema, seed))
+    def answer(self, messages: Sequence[Message], schema: Schema | None, seed: int) -> str:
         if self.dies_at == len(self.asked):
             raise LLMUnavailable("no answer; try again later")
-        text = self.script.say(self.purpose, self.session, messages, schema)
-        return Reply(text, self.name, 100, 10, 90, 0.5)
+        return self.script.say(self.purpose, self.session, messages, schema)
 
 
 class TellingTape(Tape):
     """Tells the scripted LLM the purpose of a request, and which session it belongs to."""
 
-    def __init__(self, model: str, llm: Any, recorded: Sequence[Call], record: Any) -> None:
-        super().__init__(model, llm, recorded, record)
+    def __init__(self, model: str, llm: Any, recorded: Sequence[Call] = (), *more: Any) -> None:
+        super().__init__(model, llm, recorded, *more)
         self._sessions = {c.step for c in recorded if c.level == "2"}
 
     def complete(self, *args: Any, **named: Any) -> Reply:

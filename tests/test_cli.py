@@ -103,7 +103,7 @@ def test_an_unreachable_llm_pauses_the_run_and_nothing_is_lost(tmp_path: Path) -
     assert "bilevel resume tiny-1" in result.stdout
     shown = json.loads(bilevel("show", "--json", cwd=tmp_path).stdout)
     kinds = [r["type"] for r in shown["records"]]
-    assert kinds == ["Trial", "Trial", "Stop"]
+    assert kinds == ["Prices", "Estimate", "Opening", "Trial", "Trial", "Stop"]
 
 
 def test_a_run_without_proposals_leaves_its_results(tmp_path: Path) -> None:

@@ -158,28 +158,57 @@ def test_the_list_says_which_libraries_are_needed() -> None:
     assert all(name in mechanisms("list")[1] for name in ("greedy", "optuna"))
 
 
-def test_a_broken_package_is_shown_and_does_no_harm(
+def test_broken_packages_are_listed_with_the_reason_beside_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package(tmp_path / "a", "mine_a", "mine_a = mine_a:Mine", GOOD, monkeypatch)
-    package(
-        tmp_path / "b", "mine_b", "mine_b = mine_b:Mine", "raise ValueError('[red]')", monkeypatch
-    )
-    package(tmp_path / "c", "mine_c", "mine_c = mine_c:Other", GOOD, monkeypatch)
-    package(tmp_path / "d", "mine_d", "mine_d = absent:Mine", GOOD, monkeypatch)
-    code, output = mechanisms("list")
+    loud = f"print('hello', end='')\n{GOOD}"
+    broken = {
+        "raises": ("raise ValueError('[red]')", "exit status 1, ValueError: [red]"),
+        "leaves": ("raise SystemExit(3)", "exit status 3, without a word"),
+        "dies": ("import os; os.kill(os.getpid(), 9)", "exit status -9, without a word"),
+        "lacks": (GOOD.replace("Mine", "Yours"), "exit status 1, AttributeError: module"),
+    }
+    package(tmp_path / "works", "works", "works = works:Mine", loud, monkeypatch)
+    for name, (text, _) in broken.items():
+        package(tmp_path / name, name, f"{name} = {name}:Mine", text, monkeypatch)
+    code, output = mechanisms("list", "--json")
+    rows = {row["name"]: row for row in json.loads(output)}
     assert code == 0
-    lines = {line.split()[0]: line for line in output.splitlines() if line.strip()}
-    assert "cannot be used" not in lines["mine_a"]
-    assert "cannot be used: ValueError: [red]" in lines["mine_b"]
-    assert "cannot be used: AttributeError: " in lines["mine_c"]
-    assert "cannot be used: ModuleNotFoundError: " in lines["mine_d"]
-    rows = {row["name"]: row for row in json.loads(mechanisms("list", "--json")[1])}
-    assert rows["mine_b"] == {"name": "mine_b", "error": "ValueError: [red]"}
-    code, output = mechanisms("check", "mine_b")
-    assert code == 1
-    assert output == "it cannot be loaded: ValueError: [red]; mend its package\n"
+    assert set(rows) == {*names()} >= {"tabu", "works", *broken}
+    assert {name for name, row in rows.items() if "error" in row} == set(broken)
+    for name, (_, words) in broken.items():
+        begun = f"the package {name} fails to give {name} ({name}:Mine): {words}"
+        assert rows[name]["error"].startswith(begun)
+
+
+def test_a_broken_package_is_told_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package(tmp_path, "mine", "mine = mine:Mine", "raise ValueError('[red]')", monkeypatch)
+    words = (
+        "the package mine fails to give mine (mine:Mine): exit status 1, ValueError: [red]; "
+        "mend or uninstall it"
+    )
+    assert words in " ".join(mechanisms("list")[1].split())
+    assert mechanisms("check", "mine") == (1, f"{words}\n")
+    assert words in refused("show", "mine", monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_a_package_that_works_is_used_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, "mine_a", "mine_a = mine_a:Mine", GOOD, monkeypatch)
+    assert mechanisms("show", "mine_a") == (0, GOOD)
     assert mechanisms("check", "mine_a")[0] == 0
+
+
+def test_a_package_that_never_finishes_its_import_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bilevel.cli_mechanisms.IMPORT", 0.5)
+    package(tmp_path, "stuck", "stuck = stuck:Mine", "while True: pass", monkeypatch)
+    code, output = mechanisms("check", "stuck")
+    assert (code, "it takes over 0.5 s to import" in output) == (1, True)
 
 
 def test_the_contract_and_a_source_are_printed_as_they_are() -> None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from bilevel.codec import dump, load
-from bilevel.dialogue import WAYS, Researcher
+from bilevel.dialogue import WAYS, Chosen, Researcher, chosen
+from bilevel.frames import FRAMES
 from bilevel.gate import Rule, Verdict
 from bilevel.merit import Known
-from bilevel.model import Call, MechanismSource, Message, Refusal, Reply, Run, Session
+from bilevel.model import Call, MechanismSource, Message, Refusal, Run, Session
 from bilevel.protocols import Schema
-from bilevel.tape import Tape
-from outer_worlds import PLAN, fitting, notes, sha_of, specified
+from outer_worlds import (
+    PLAN,
+    Script,
+    ScriptedLevels,
+    TellingTape,
+    fitting,
+    notes,
+    sha_of,
+    specified,
+)
 from traces import GPT, T, history, view_of
 from worlds import LOSS
 
@@ -31,35 +40,23 @@ def known(text: str, name: str = "Mine", *, stacked: bool = True) -> Known:
 
 
 @dataclass
-class Rounds:
-    """A scripted LLM for one session. said: by purpose; what is not there follows the schema."""
+class Said(Script):
+    """What the LLM says in one session, by purpose; what is not there follows the schema."""
 
-    said: dict[str, str] = field(default_factory=dict)
-    name: str = "scripted"
-    purpose: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        schema: Schema | None = None,
-        *,
-        seed: int,
-        max_tokens: int,
-    ) -> Reply:
-        plain = specified() if self.purpose == "specify" else None
+    def say(
+        self, purpose: str, session: int, messages: Sequence[Message], schema: Schema | None
+    ) -> str:
+        plain = specified() if purpose == "specify" else None
         plain = plain or (json.dumps(fitting(schema)) if schema else "class Mine: ...")
-        return Reply(self.said.get(self.purpose, plain), self.name)
-
-    def close(self) -> None:
-        pass
+        return self.said.get(purpose, plain)
 
 
-class Purposes(Tape):
-    """Tells the scripted LLM what a request is for."""
-
-    def complete(self, *args: Any, **named: Any) -> Reply:
-        self._llm.purpose = named["purpose"]  # type: ignore[union-attr]
-        return super().complete(*args, **named)
+def scripted_tape(record: Callable[[Any], object], **said: str) -> TellingTape:
+    """A tape whose LLM says these things, a purpose's spaces written as underscores."""
+    script = Said(said={purpose.replace("_", " "): text for purpose, text in said.items()})
+    return TellingTape("scripted", ScriptedLevels(script=script), [], record)
 
 
 def verdict(text: str, rule: Rule = "", words: str = "") -> Verdict:
@@ -73,8 +70,7 @@ def hold(
     **said: str,
 ) -> tuple[Session, list[Call]]:
     calls: list[Call] = []
-    llm = Rounds({purpose.replace("_", " "): text for purpose, text in said.items()})
-    tape = Purposes("scripted", llm, [], calls.append)
+    tape = scripted_tape(calls.append, **said)
     researcher = Researcher(run, HISTORY, tape, judge)
     return researcher.hold(view_of(HISTORY), 2, mechanisms), calls
 
@@ -240,6 +236,29 @@ def test_refusals_of_proposals_are_in_the_trace() -> None:
     again = Refusal(0, step.moves[0], "it repeats #1", made.trials[1].values)
     made.proposals[0] = replace(step, refusals=(again,))
     calls: list[Call] = []
-    tape = Purposes("scripted", Rounds(), [], calls.append)
+    tape = scripted_tape(calls.append)
     Researcher(RUN, made, tape, verdict).hold(view_of(made), 1, [])
     assert "refused MATRIX_LR 0.04 -> 0.08: it repeats #1" in prompt(calls, "explore")
+
+
+RULE = {
+    "when": {"counted": "evaluations since the last kept one", "compared": "above", "number": 3},
+    "then": FRAMES[1].does,
+    "why": "it would have rested",
+}
+
+
+def test_the_rule_that_the_critique_chose_goes_into_the_source_with_its_condition() -> None:
+    explore = json.dumps({"wastes": [], "rule2": RULE})
+    specify = json.dumps({"does": FRAMES[1].does, "idea": "Rest what was tried.", "name": "RestIt"})
+    _, calls = hold(explore=explore, critique=json.dumps({"choice": 2}), specify=specify)
+    assert "evaluations since the last kept one, `streak`, is above 3" in prompt(
+        calls, "generate 0"
+    )
+    (shape,) = [c.schema for c in calls if c.purpose == "specify"]
+    assert json.loads(shape)["properties"]["does"] == {"enum": [FRAMES[1].does]}
+
+
+@pytest.mark.parametrize("critique", ["", "[]", "{}", '{"choice": 3}', '{"choice": null}'])
+def test_a_choice_of_no_rule_leaves_all_frames_open(critique: str) -> None:
+    assert chosen(json.dumps({"rule2": RULE}), critique) == Chosen()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bilevel import doctor
-from bilevel.doctor import GIB, Check, checks_table
+from bilevel.doctor import GIB, Check
 from bilevel.errors import ExecutorError
 from bilevel.model import Outcome
+from bilevel.render_checks import checks_table
 from bilevel.sandbox import policy
 from bilevel.sandbox.errors import SandboxRefused
 from bilevel.sandbox.sandboxed import Sandbox
@@ -145,6 +146,13 @@ def test_keys_are_named_and_never_told(environ: dict[str, str], status: str) -> 
     told = check.found + check.remedy
     assert all(name in told for name in environ if status == "ok" or name in check.remedy)
     assert SECRET not in told
+
+
+def test_it_says_where_each_key_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = {"DEEPSEEK_API_KEY": SECRET, "OPENAI_API_KEY": SECRET}
+    monkeypatch.setattr(doctor, "from_keyring", ring.get)
+    found = doctor.keys({"OPENAI_API_KEY": SECRET}).found
+    assert found == "OPENAI_API_KEY (environment), DEEPSEEK_API_KEY (keyring)"
 
 
 def test_weights_that_are_absent_can_be_pulled(

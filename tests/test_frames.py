@@ -1,18 +1,22 @@
-"""A frame filled in with its own examples conforms, and says what its expressions may use."""
+"""A frame filled in conforms, and says what its expressions may use."""
 
+import ast
 import random
 from pathlib import Path
 
 import pytest
 
+import traces
 from bilevel import frames
 from bilevel.authoring import assembled, fill_schema, parse_specification, specification_schema
 from bilevel.codec import load_log
 from bilevel.conformance.mechanism import check_mechanism
-from bilevel.frames import FRAMES, Frame, Local
+from bilevel.frames import COUNTED, FRAMES, Frame, Local, names_of, observed, serving
 from bilevel.history import History
 from bilevel.mechanism import Mechanism, View
 from bilevel.sandbox import policy
+from filled import FILLED
+from traces import T
 
 RECORD = Path(__file__).parents[1] / "results" / "gpt-30" / "run.json"
 LOCALS = sorted({local for frame in FRAMES for local in frame.locals}, key=lambda x: x.name)
@@ -25,7 +29,7 @@ def view() -> View:
 
 
 def filled(frame: Frame) -> str:
-    return frame.source("Tried", "a rule", {h.name: h.example for h in frame.holes})
+    return frame.source("Tried", "a rule", FILLED[frame.does])
 
 
 def made(source: str) -> Mechanism:
@@ -39,7 +43,7 @@ def made(source: str) -> Mechanism:
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda f: f.does)
-def test_a_frame_with_its_examples_conforms(frame: Frame) -> None:
+def test_a_frame_filled_in_conforms(frame: Frame) -> None:
     source = filled(frame)
     assert policy.lint(source) == []
     assert check_mechanism(lambda: made(source), steps=8) == []
@@ -80,7 +84,7 @@ def test_a_specification_names_a_frame() -> None:
     spec = parse_specification(reply)
     assert spec is not None
     assert (spec.name, spec.frame, spec.idea) == ("RestLosers", FRAMES[1], "Rest")
-    assert set(fill_schema(spec.frame)["properties"]) == {"when", "closed"}
+    assert set(fill_schema(spec.frame)["properties"]) == {"when"}
     assert "class RestLosers" in assembled(spec, '{"when": "left < 1", "closed": "age[name] < 2"}')
     assert assembled(spec, "no JSON") == "no JSON"
 
@@ -98,3 +102,26 @@ def test_names_within_a_decision_are_told() -> None:
     for frame in FRAMES:
         wanted = [n for n in ("here", "old", "new", "lost") if f"{n} = " in frame.body]
         assert all(name in told[frame.does] for name in wanted)
+
+
+def test_a_rule_may_be_compared_with_numbers_that_the_trace_has_been_on_both_sides_of() -> None:
+    made = traces.history(
+        T({"MATRIX_LR": 0.08}, -0.1), T({"MATRIX_LR": 0.01}, -0.2), T({"WEIGHT_DECAY": 0.1}, 0.1)
+    )
+    spans = observed(traces.view_of(made, noise=0.05))
+    assert spans["evaluations since the last kept one"] == (0, 2)
+    assert spans["how often one parameter was changed"] == (0, 2)
+    assert spans["how much worse a trial is than the incumbent, in units of noise"] == (2, 4)
+
+
+def test_what_has_not_varied_makes_no_rule() -> None:
+    assert "how often one parameter was changed" not in observed(traces.view_of(traces.history()))
+
+
+@pytest.mark.parametrize("counted", COUNTED)
+def test_what_is_counted_can_be_said_in_each_frame_that_serves_it(counted: str) -> None:
+    assert serving(counted)
+    for frame in serving(counted):
+        names = {local.name for local in names_of(frame)} | {"name"}
+        code = ast.parse(COUNTED[counted].code, mode="eval")
+        assert {n.id for n in ast.walk(code) if isinstance(n, ast.Name)} <= names

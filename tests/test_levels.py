@@ -12,7 +12,7 @@ from bilevel.levels import CHOICES, DECISIONS, chosen, decided_text, names, oute
 from bilevel.model import Call, OuterPlan, Session, Steering
 from bilevel.render import summary_panel
 from bilevel.replay import DECIDED
-from bilevel.running import levels_text, sandbox_text
+from bilevel.running import levels_text, sandbox_text, unscreened_text
 from bilevel.summary import summarise
 from factories import gpt_log, shown
 from threelevels import held, left, recorded
@@ -80,3 +80,12 @@ def test_a_weak_sandbox_is_said_loudly() -> None:
     assert sandbox_text(run).startswith(f"sandbox {run.sandbox}: generated code cannot")
     assert sandbox_text(replace(run, sandbox="weak")).startswith("WEAK SANDBOX: generated code can")
     assert "every 2 evaluations; Level 2 holds a session after every 4" in levels_text(run)
+
+
+def test_the_remedy_for_no_screening_is_named_only_where_the_library_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bilevel.running.can_screen", lambda: True)
+    assert unscreened_text() == "no screening: sources join without a trial on a surrogate"
+    monkeypatch.setattr("bilevel.running.can_screen", lambda: False)
+    assert "; scikit-learn, which it needs, is not here: pip install" in unscreened_text()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+import traces
 from bilevel.history import History
 from bilevel.model import Draft, Move, Proposal, Refusal, Trial
 from bilevel.prompting import HISTORY_LINES, history_lines, messages, schema
 from bilevel.proposer import Proposer
 from bilevel.seeds import generator
 from bilevel.tape import Tape
+from traces import T
 from worlds import LOSS, RUN, SPACE, Log, Scripted, build, says
 
 HERE = Path(__file__).parent
@@ -57,12 +59,28 @@ def test_a_long_history_is_cut_in_blocks_and_says_so() -> None:
 def test_the_schema_allows_open_parameters_with_their_own_types_only() -> None:
     history = a_run()
     shape = schema(view_of(history), Move(focus=("BATCH", "RATE")))
-    items = shape["properties"]["changes"]["items"]["anyOf"]
+    single, pair = shape["properties"]["changes"]["anyOf"]
+    assert (single["maxItems"], pair["minItems"], pair["maxItems"]) == (1, 2, 2)
+    items = pair["items"]["anyOf"]
     assert [i["properties"]["name"]["const"] for i in items] == ["RATE", "BATCH"]
     assert items[0]["properties"]["value"] == {"type": "number", "minimum": 0.001, "maximum": 1.0}
     present = view_of(history).incumbent.values["BATCH"]
     others = [2**k for k in range(8, 17) if 2**k != present]
     assert items[1]["properties"]["value"] == {"enum": others}
+
+
+def test_a_single_change_to_a_value_that_was_tried_so_is_not_on_offer() -> None:
+    made = traces.history(T({"WINDOW_PATTERN": "SL"}, -0.1), T({"MATRIX_LR": 0.08}, -0.1))
+    single, pair = schema(traces.view_of(made), Move())["properties"]["changes"]["anyOf"]
+    assert values_of(single, "WINDOW_PATTERN") == {"enum": ["L"]}
+    assert values_of(pair, "WINDOW_PATTERN") == {"enum": ["SL", "L"]}, "with another it is new"
+    again, _ = schema(traces.view_of(made), Move(seed=1))["properties"]["changes"]["anyOf"]
+    assert values_of(again, "WINDOW_PATTERN") == {"enum": ["SL", "L"]}, "on another seed too"
+
+
+def values_of(shape, name: str):
+    items = shape["items"]["anyOf"]
+    return next(i["properties"]["value"] for i in items if i["properties"]["name"]["const"] == name)
 
 
 def propose(history: History, *replies: str, move: Move | None = None) -> tuple[object, Scripted]:
@@ -117,7 +135,7 @@ def test_half_a_surrogate_pair_does_not_reach_the_log() -> None:
 
 
 def names_in(shape) -> list[str]:
-    items = shape["properties"]["changes"]["items"]["anyOf"]
+    items = shape["properties"]["changes"]["anyOf"][-1]["items"]["anyOf"]
     return [i["properties"]["name"]["const"] for i in items]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bilevel.assemble import Settings, Workspace, begin, conduct
-from bilevel.model import Layering, Message, OuterPlan, Phase, Record, Reply, Run
+from bilevel.model import Layering, Message, OuterPlan, Phase, Record, Run
 from bilevel.protocols import Schema
 from bilevel.sandbox.sandboxed import Sandbox
 from comparable import write_task
@@ -51,19 +51,10 @@ class ThreeLevels(Scripted):
     dies_at: int = 0
     written: int = field(default=0, init=False)
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        schema: Schema | None = None,
-        *,
-        seed: int,
-        max_tokens: int,
-    ) -> Reply:
-        self.asked.append((tuple(messages), schema, seed))
+    def answer(self, messages: Sequence[Message], schema: Schema | None, seed: int) -> str:
         if len(self.asked) == self.dies_at:
             raise KeyboardInterrupt
-        text = self._said(messages, json.dumps(schema), seed)
-        return Reply(text, self.name, 100, 10, 90, 0.5)
+        return self._said(messages, json.dumps(schema), seed)
 
     def _said(self, messages: Sequence[Message], schema: str, seed: int) -> str:
         if '"wastes"' in schema:

@@ -65,7 +65,10 @@ class Instant:
 
 @dataclass
 class Scripted:
-    """An LLM for tests: its reply is a function of the prompt and the number of the call."""
+    """An LLM for tests: its reply is a function of the prompt and the number of the call.
+
+    One that looks at more than these has an `answer` of its own.
+    """
 
     reply: Callable[[Sequence[Message], int], str]
     name: str = "scripted"
@@ -80,7 +83,10 @@ class Scripted:
         max_tokens: int,
     ) -> Reply:
         self.asked.append((tuple(messages), schema, seed))
-        return Reply(self.reply(messages, len(self.asked)), self.name, 100, 10, 90, 0.5)
+        return Reply(self.answer(messages, schema, seed), self.name, 100, 10, 90, 0.5)
+
+    def answer(self, messages: Sequence[Message], schema: Schema | None, seed: int) -> str:
+        return self.reply(messages, len(self.asked))
 
     def close(self) -> None:
         pass

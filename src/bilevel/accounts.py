@@ -45,6 +45,7 @@ def accounts(run: Run, records: Sequence[Record], credits: Sequence[Credit]) -> 
     """
     sessions = {s.admitted: s for s in records if isinstance(s, Session) and s.admitted}
     sources = {s.sha: s for s in map(_begun_with(run), run.stack)}
+    sources |= {b.source.sha: b.source for b in run.library if b.joins}
     sources |= {sha: source_of(session) for sha, session in sessions.items()}
     return [_account(run, records, source, sessions, credits) for source in sources.values()]
 
@@ -101,7 +102,7 @@ def _account(
             for f in records
             if isinstance(f, Fault) and f.layer == sha
         ),
-        joined=joined[-1] if joined else None if session else 0,
+        joined=joined[-1] if joined else 0 if sha in dict(map(by_sha, run.stack)) else None,
         left=None if left is None else left.step,
         why_left="" if left is None else left.why,
         sham=session is not None and session.sham,

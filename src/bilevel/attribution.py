@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from bilevel.budget import limited
 from bilevel.history import History, seed_index
 from bilevel.loop import first_move
 from bilevel.mechanism import View
@@ -17,6 +18,7 @@ from bilevel.model import (
     Layering,
     MechanismSource,
     Move,
+    Opening,
     Proposal,
     Record,
     Run,
@@ -124,7 +126,9 @@ def moments(
     """Each proposal, search trial and change of layers, with what was known just before it."""
     history = History(run.space)
     for record in records:
-        if isinstance(record, Proposal):
+        if isinstance(record, Opening):
+            run = limited(run, record.limits)
+        elif isinstance(record, Proposal):
             yield record, _view(run, history, record.step), history
         elif isinstance(record, Trial) and record.role == "search":
             yield record, _view(run, history, len(history.proposals) - 1), history

@@ -23,6 +23,24 @@ SIGNATURES = {
     "screen": "def screen(self, view: View, drafts: list[Draft]) -> list[Draft]:",
     "accept": "def accept(self, view: View, trial: Trial, keep: bool) -> bool:",
 }
+LANGUAGE = (
+    "abs",
+    "min",
+    "max",
+    "sum",
+    "len",
+    "any",
+    "all",
+    "and",
+    "or",
+    "not",
+    "for",
+    "in",
+    "name",
+)
+MARKS = "[-+*/%()<>=!,. 0-9]"
+LONGEST = 50  # words and marks of an expression
+NAME = "^[A-Z][a-z]{2,9}[A-Z][a-z]{2,9}$"  # two words written as one
 TAKEN = ("Mechanism", "View", "Draft", "Move", "Trial", "None", "True", "False")
 RETURNS = {
     "plan": "the list of moves, for example `[m.edit(focus=(name,)) for m in moves]`",
@@ -45,32 +63,40 @@ class Specification:
         return f"{self.idea} ({self.frame.does}; when: {self.condition})"
 
 
-def specification_schema() -> dict[str, Any]:
-    """JSON schema of the third round: what the mechanism does is one of the frames."""
-    properties = {
-        "does": {"enum": [frame.does for frame in FRAMES]},
-        "condition": {"type": "string", "minLength": 8, "maxLength": 100},
-        "idea": {"type": "string", "minLength": 8, "maxLength": 140},
-        "name": {"type": "string", "minLength": 4, "maxLength": 24},
-    }
-    return _object(properties)
+def specification_schema(does: str = "") -> dict[str, Any]:
+    """JSON schema of the third round: what the mechanism does is one of the frames.
+
+    does: of the rule that was chosen, whose condition then stands; "" for none.
+    """
+    condition = {"condition": {"type": "string", "minLength": 8, "maxLength": 100}}
+    return _object(
+        {
+            "does": {"enum": [frame.does for frame in FRAMES if does in ("", frame.does)]},
+            **({} if does else condition),
+            "idea": {"type": "string", "minLength": 8, "maxLength": 140},
+            "name": {"type": "string", "pattern": NAME},
+        }
+    )
 
 
-def parse_specification(text: str) -> Specification | None:
-    """The specification in a reply; None when it is none."""
+def parse_specification(text: str, when: str = "") -> Specification | None:
+    """The specification in a reply; None when it is none.
+
+    when: the condition of the rule that was chosen; "" takes the reply's.
+    """
     try:
         reply = json.loads(text)
     except json.JSONDecodeError:
         return None
-    fields = ("name", "idea", "does", "condition")
+    fields = ("name", "idea", "does", *(() if when else ("condition",)))
     if not isinstance(reply, dict) or not all(isinstance(reply.get(f), str) for f in fields):
         return None
     said = {f: plain(reply[f]) for f in fields}
     frames = [frame for frame in FRAMES if frame.does == said["does"]]
     if not frames:
         return None
-    idea, condition = _quiet(said["idea"]), _quiet(said["condition"])
-    return Specification(_class_name(said["name"]), idea, frames[0], condition)
+    condition = _quiet(when or said["condition"])
+    return Specification(_class_name(said["name"]), _quiet(said["idea"]), frames[0], condition)
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +139,10 @@ def skeleton(spec: Specification) -> str:
 
 def fill_schema(frame: Frame) -> dict[str, Any]:
     """JSON schema of a reply that fills in a frame: an expression a hole."""
-    return _object(
-        {h.name: {"type": "string", "minLength": 3, "maxLength": 90} for h in frame.holes}
-    )
+    names = [re.escape(f"{n.name}[name]" if n.each else n.name) for n in names_of(frame)]
+    words = "|".join([*names, *LANGUAGE])
+    pattern = f"^({words}|[0-9(-])({words}|{MARKS}){{0,{LONGEST}}}$"
+    return _object({h.name: {"type": "string", "pattern": pattern} for h in frame.holes})
 
 
 def assembled(spec: Specification, reply: str) -> str:
@@ -141,7 +168,7 @@ def fill(spec: Specification, view: View) -> list[Message]:
         condition=spec.condition,
         source=frame.source(spec.name, spec.idea, shown).strip(),
         locals="\n".join(_local(local, view) for local in names_of(frame)),
-        holes="\n".join(f"- {h.name}: {h.meaning}. Its form: `{h.example}`." for h in frame.holes),
+        holes="\n".join(f"- {h.name}: {h.meaning}." for h in frame.holes),
     )
     return [
         Message("system", render("author_system").strip()),
@@ -151,7 +178,7 @@ def fill(spec: Specification, view: View) -> list[Message]:
 
 def _local(local: Local, view: View) -> str:
     now = "" if local.now is None else f"; now {json.dumps(local.now(view))}"
-    return f"- {local.name}: {local.meaning}{now}"
+    return f"- {local.name}{'[name]' if local.each else ''}: {local.meaning}{now}"
 
 
 def request(

@@ -13,6 +13,9 @@ from rich.console import Console
 
 from bilevel import __version__
 from bilevel.cli_compare import compare
+from bilevel.cli_costs import costs, estimate
+from bilevel.cli_library import library
+from bilevel.cli_mcp import mcp
 from bilevel.cli_mechanisms import mechanisms
 from bilevel.cli_models import models
 from bilevel.cli_options import (
@@ -29,7 +32,9 @@ from bilevel.cli_options import (
     runnable,
     workspace_at,
 )
+from bilevel.cli_records import export, import_run, replay
 from bilevel.cli_run import demo, resume, run
+from bilevel.cli_study import study
 from bilevel.errors import BilevelError, ConfigError
 
 if TYPE_CHECKING:
@@ -44,8 +49,11 @@ app = typer.Typer(
 )
 app.add_typer(mechanisms, name="mechanisms")
 app.add_typer(models, name="models")
-for command in (demo, run, resume, compare):
+app.add_typer(library, name="library")
+app.add_typer(study, name="study")
+for command in (demo, run, resume, estimate, costs, compare, replay, export, mcp):
     app.command()(command)
+app.command("import")(import_run)
 
 
 @app.callback(invoke_without_command=True)
@@ -123,11 +131,17 @@ def show(
 def _show_mechanisms(
     found: Run, records: list[Record], accounts: bool, entries: bool, as_json: bool
 ) -> None:
+    from rich.text import Text
+
     from bilevel import accounts as whole
     from bilevel import render_levels
+    from bilevel.ensemble import models_text
     from bilevel.ledger import ledger
 
-    document: dict[str, Any] = {"run": found.id}
+    document: dict[str, Any] = {"run": found.id, "llm": found.llm, "llm_outer": found.llm_outer}
+    if not as_json:
+        said = models_text(found.llm, found.llm_outer)
+        console.print(Text(f"{found.id}: LLM {said}"), soft_wrap=True)
     if accounts:
         made = whole.accounts(found, records, whole.credited(found, records))
         document["mechanisms"] = [asdict(account) for account in made]
@@ -175,29 +189,6 @@ def best(
 
 
 @app.command()
-def replay(name: LogId = None, allow_weak_sandbox: AllowWeak = False, home: Home = HERE) -> None:
-    """Decide a recorded run again, without LLM and without jobs; the first difference, if any.
-
-    All levels are decided again: proposals, trials, steerings, sessions with their gate, and which
-    mechanisms join and leave.
-    """
-    from bilevel.assemble import replayed
-    from bilevel.levels import decided_text
-
-    found, records = runnable(name, home, allow_weak_sandbox)
-    result = replayed(found, records)
-    came = decided_text(records, result.decisions)
-    if result.difference is None:
-        console.print(f"{found.id}: all came out as recorded: {came}", soft_wrap=True)
-        return
-    console.print(f"{found.id}: record {result.difference.number} differs: {result.difference.why}")
-    console.print(f"before it came out as recorded: {came}", soft_wrap=True)
-    console.print("recorded", result.difference.recorded)
-    console.print("replayed", result.difference.replayed)
-    raise typer.Exit(1)
-
-
-@app.command()
 def doctor(
     task: Annotated[
         str | None, typer.Argument(help="A task to load, and to evaluate once.")
@@ -207,7 +198,8 @@ def doctor(
 ) -> None:
     """Check machine, libraries, weights, keys and a task; each problem with its remedy."""
     from bilevel.assemble import try_baseline
-    from bilevel.doctor import checks, checks_table
+    from bilevel.doctor import checks
+    from bilevel.render_checks import checks_table
 
     found = checks(home, task, baseline=try_baseline)
     if as_json:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
+import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +28,13 @@ mechanisms = typer.Typer(
 )
 console = Console()
 CALL = 5.0  # seconds that a hook of a checked file may take
+IMPORT = 60.0  # seconds that another package may take to be imported
+READ = """
+import json, sys
+from dataclasses import asdict
+from bilevel.mechanisms import source
+print("\\n" + json.dumps(asdict(source(sys.argv[1]))), flush=True)
+"""
 
 
 @mechanisms.command("list")
@@ -34,7 +43,7 @@ def list_mechanisms(
 ) -> None:
     """All mechanisms, one line each; a line counts where it is neither blank nor docstring.
 
-    Those of other packages that cannot be read are shown with what they raised.
+    Those of other packages that cannot be imported are shown with the package and its last words.
     """
     from bilevel.mechanisms import names
 
@@ -45,7 +54,7 @@ def list_mechanisms(
     table = Table("name", "lines", Column("needs", max_width=16), "what it does", box=None)
     for row in rows:
         if "error" in row:
-            table.add_row(row["name"], "", "", f"cannot be used: {row['error']}", style="red")
+            table.add_row(row["name"], "", "", row["error"], style="red")
         else:
             table.add_row(row["name"], str(row["lines"]), _libraries(row), row["summary"])
     console.print(table, markup=False)
@@ -54,9 +63,7 @@ def list_mechanisms(
 @mechanisms.command()
 def show(name: Annotated[str, typer.Argument(help="A mechanism's name.")]) -> None:
     """A mechanism's source, as it runs."""
-    from bilevel.mechanisms import source
-
-    sys.stdout.write(source(name).source)
+    sys.stdout.write(_source(name).source)
 
 
 @mechanisms.command()
@@ -96,9 +103,10 @@ def _check_name(name: str) -> tuple[list[str], str]:
     from bilevel.conformance.mechanism import examine
     from bilevel.mechanisms import load
 
-    text = _source(name)
-    if isinstance(text, BaseException):
-        return [f"it cannot be loaded: {type(text).__name__}: {text}; mend its package"], ""
+    try:
+        text = _source(name)
+    except ConfigError as error:
+        return [str(error)], ""
     found = examine(lambda: load(name))
     return [*map(str, found.problems)], _summary(text.source, found, "none, it is trusted")
 
@@ -149,9 +157,10 @@ def _row(name: str) -> dict[str, Any]:
     """A mechanism for the list; its error in place of the rest where it cannot be read."""
     from bilevel.mechanisms import code_lines
 
-    found = _source(name)
-    if isinstance(found, BaseException):
-        return {"name": name, "error": f"{type(found).__name__}: {found}"}
+    try:
+        found = _source(name)
+    except ConfigError as error:
+        return {"name": name, "error": str(error)}
     libraries = _imported(found.source)
     return {
         "name": name,
@@ -163,14 +172,54 @@ def _row(name: str) -> dict[str, Any]:
     }
 
 
-def _source(name: str) -> MechanismSource | BaseException:
-    """A mechanism's text, or what another package raised when it was imported for it."""
-    from bilevel.mechanisms import source
+def _source(name: str) -> MechanismSource:
+    """A mechanism's text, read without importing another package here.
 
-    # A future holds whatever is raised; the list has a row to show it in.
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(source, name)
-    return future.exception() or future.result()
+    Raises ConfigError where another package cannot be imported.
+    """
+    from bilevel.mechanisms import GROUP, source
+    from bilevel.model import MechanismSource
+
+    points = metadata.entry_points(group=GROUP, name=name)
+    if not points:
+        return source(name)
+    try:
+        return MechanismSource(**json.loads(_printed(name)))
+    except _Failed as error:
+        (point, *_) = points
+        package = point.dist.name if point.dist else point.value
+        raise ConfigError(
+            f"the package {package} fails to give {name} ({point.value}): {error}; "
+            "mend or uninstall it"
+        ) from error
+
+
+class _Failed(Exception):
+    """A process did not do what it was for."""
+
+
+def _printed(name: str) -> str:
+    """What READ prints last, in a process of its own, whatever a foreign import does to it.
+
+    Raises _Failed with its exit status and its last words.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", READ, name],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=IMPORT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _Failed(f"it takes over {IMPORT:g} s to import") from error
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or ["without a word"]
+        raise _Failed(f"exit status {done.returncode}, {words[-1]}")
+    return done.stdout.splitlines()[-1]
 
 
 def _imported(source: str) -> list[str]:

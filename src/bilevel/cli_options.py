@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-
-from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
     from bilevel.assemble import Workspace
@@ -29,8 +26,8 @@ RunId = Annotated[
 LogId = Annotated[
     str | None,
     typer.Argument(
-        help="A run's name, or a file that `show --json` printed, perhaps packed by gzip; "
-        "latest if left out."
+        help="A run's name, a file that `export` wrote, or one that `show --json` printed, perhaps "
+        "packed by gzip; latest if left out."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -57,20 +54,12 @@ def find(name: str | None, home: Path) -> tuple[Workspace, Run]:
     return workspace, workspace.store.run(name) if name else workspace.latest()
 
 
-def is_file(name: str | None) -> bool:
-    """Whether a LogId names a file."""
-    return name is not None and name.endswith((".json", ".json.gz"))
-
-
 def log(name: str | None, home: Path) -> tuple[Run, list[Record]]:
-    """A run and its records, from the store or from a file that `show --json` printed."""
-    if name is not None and is_file(name):
-        from bilevel.codec import load_log
+    """A run and its records, from the store or from a file."""
+    from bilevel.archive import is_file, read_log
 
-        if not Path(name).is_file():
-            raise ConfigError(f"there is no file {name}; give a run's name or an exported run")
-        data = Path(name).read_bytes()
-        return load_log((gzip.decompress(data) if name.endswith(".gz") else data).decode())
+    if name is not None and is_file(name):
+        return read_log(Path(name))
     workspace, found = find(name, home)
     return found, workspace.records(found.id)
 
@@ -81,6 +70,8 @@ def runnable(name: str | None, home: Path, allow_weak: bool) -> tuple[Run, list[
     A file's own word that a weak sandbox was allowed is nobody's leave to run its code here.
     """
     from dataclasses import replace
+
+    from bilevel.archive import is_file
 
     found, records = log(name, home)
     if allow_weak:

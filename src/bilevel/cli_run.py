@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from bilevel.budget_words import seconds as seconds
 from bilevel.cli_options import (
     HERE,
     AllowWeak,
@@ -22,23 +22,50 @@ from bilevel.cli_options import (
     print_json,
     workspace_at,
 )
+from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
     from bilevel.assemble import Settings, Workspace
     from bilevel.model import Run
     from bilevel.protocols import LLM
+    from bilevel.terms import Terms
 
 INTERRUPTED = 130
 PAUSED = 3
+DEFAULT_LLM = "embedded"
+EMBEDDED = "no other LLM was chosen with --llm: the embedded one answers, on this machine's CPU"
 OUTER = "Outer loop"
+TAPE = "Tape"
 
 Llm = Annotated[
     str,
     typer.Option(
-        help="embedded, embedded:NAME, provider/model (openai, deepseek, openrouter, ollama, "
-        "vllm), or model@URL of any OpenAI-compatible server. Keys come from the environment. "
-        "none: for a stack that gives all values itself, as tpe."
+        help="embedded, embedded:NAME, provider/model (openai, anthropic, deepseek, gemini, "
+        "openrouter, ollama, lmstudio, vllm, llamacpp), or model@URL of any OpenAI-compatible "
+        "server; with options, as ?rpm=60&timeout=300. Keys come from the environment or the "
+        "keyring. "
+        "none: for a stack that gives all values itself, as tpe. Or an agent or a person: "
+        'claude-code, codex (both also with /MODEL), command:"PROGRAM ARGS" (prompt on stdin, '
+        "answer on stdout), terminal, or mailbox:FOLDER: each request is a file "
+        "NNNN.request.md and .json there; write the answer beside it, then rename it to "
+        "NNNN.answer.txt, and NNNN.reply.json says whether it fits. Or ensemble:A,B: of these "
+        "models the one is asked for a proposal whose gain per cost is best."
+    ),
+]
+LlmOuter = Annotated[
+    str | None,
+    typer.Option(
+        help="Another model for Levels 1.5 and 2, named as for --llm.", rich_help_panel=OUTER
+    ),
+]
+Library = Annotated[
+    str | None,
+    typer.Option(
+        help="Begin with a mechanism that earlier runs admitted: best (for this task or the most "
+        "like one), alma (sampled, the often used less), random; best:2 for two. Level 2 sees the "
+        "library's record of this task. See `bilevel library`.",
+        rich_help_panel=OUTER,
     ),
 ]
 Levels = Annotated[
@@ -102,10 +129,28 @@ NoScreening = Annotated[
     ),
 ]
 
+Replay = Annotated[
+    str | None,
+    typer.Option(
+        help="A recorded run, or its file, from whose tape the LLM's replies come; no model is "
+        "asked, and a request that it does not hold ends the run and says how it differs. "
+        "Experiments are run. Give the task and the settings of that run; the LLM is its own.",
+        rich_help_panel=TAPE,
+    ),
+]
+Mixed = Annotated[
+    bool,
+    typer.Option(
+        "--mixed",
+        help="With --replay: ask the LLM for what the tape does not hold.",
+        rich_help_panel=TAPE,
+    ),
+]
+
 
 def demo(
     evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = 12,
-    llm: Llm = "embedded",
+    llm: Llm = DEFAULT_LLM,
     seed: int = 0,
     levels: Levels = None,
     allow_weak_sandbox: AllowWeak = False,
@@ -131,8 +176,8 @@ def run(
     task: Annotated[
         str, typer.Argument(help="A task.toml, its folder, a script, `gpt` or `gpt-cuda`.")
     ],
-    evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = 30,
-    llm: Llm = "embedded",
+    evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = EVALS,
+    llm: Llm = DEFAULT_LLM,
     seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 0,
     wall: Annotated[
         str | None, typer.Option(help="Time after which no further step begins, as 8h or 1h30m.")
@@ -152,7 +197,9 @@ def run(
             "As tabu,mine.py."
         ),
     ] = "",
+    library: Library = None,
     levels: Levels = None,
+    llm_outer: LlmOuter = None,
     sham: Sham = False,
     every: Every = 5,
     cycles: Cycles = 2,
@@ -161,6 +208,10 @@ def run(
     repairs: Repairs = 3,
     domains: Domains = "none",
     no_screening: NoScreening = False,
+    budget: Budget = None,
+    price: Price = None,
+    replay: Replay = None,
+    mixed: Mixed = False,
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
     as_json: AsJson = False,
@@ -174,10 +225,14 @@ def run(
     bilevel run task.toml --evals 50
 
     bilevel run gpt --levels 1 --stack tpe --llm none
+
+    bilevel run task.toml --llm deepseek --budget usd=2,wall=8h,2:tokens=300k
     """
     from bilevel.assemble import Settings
     from bilevel.levels import chosen
 
+    evals, time, terms = split(terms_of(budget, price), evals, wall)
+    llm, llm_outer, tape = _tape(replay, mixed, llm, llm_outer or "", home)
     outer = replace(
         chosen(levels, llm, sham),
         every=every,
@@ -192,25 +247,40 @@ def run(
         evals,
         seed,
         llm,
-        None if wall is None else seconds(wall),
+        time,
         slots,
         baselines,
         confirms,
-        _stack(stack, llm),
+        stack_of(stack, llm),
         outer=outer,
         allow_weak=allow_weak_sandbox,
+        llm_outer=llm_outer,
+        tape=tape,
+        mixed=mixed,
+        library=library or "",
+        terms=terms,
     )
     _start(task, settings, home, as_json)
 
 
-def resume(name: RunId = None, home: Home = HERE, as_json: AsJson = False) -> None:
-    """Go on with a run that was paused, interrupted or killed, to the same decisions."""
+def resume(
+    name: RunId = None,
+    budget: Budget = None,
+    price: Price = None,
+    home: Home = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was paused, interrupted or killed, to the same decisions.
+
+    --budget changes the limits that it names; what the run has spent before counts.
+    """
+    terms = terms_of(budget, price)
     workspace, found = find(name, home)
-    with _llm(found.llm, as_json) as llm:
-        _conduct(workspace, found, llm, as_json)
+    with _llm(found, as_json) as llm:
+        _conduct(workspace, found, llm, as_json, terms)
 
 
-def _stack(text: str, llm: str) -> tuple[str, ...]:
+def stack_of(text: str, llm: str) -> tuple[str, ...]:
     """The names of a comma list. Raises ConfigError where neither they nor an LLM can propose."""
     from bilevel.levels import NO_LLM
 
@@ -227,7 +297,9 @@ def _start(task: str, settings: Settings, home: Path, as_json: bool) -> None:
     from bilevel.assemble import begin
     from bilevel.sandbox.errors import SandboxRefused
 
-    with _llm(settings.llm, as_json) as llm:
+    if settings.llm == DEFAULT_LLM and not settings.tape:
+        _screen(as_json).print(EMBEDDED, style="dim", markup=False, soft_wrap=True)
+    with _llm(settings, as_json) as llm:
         workspace = workspace_at(home)
         try:
             begun = begin(workspace, task, settings)
@@ -235,13 +307,36 @@ def _start(task: str, settings: Settings, home: Path, as_json: bool) -> None:
             raise ConfigError(
                 f"{error}: --allow-weak-sandbox; or do without generated code: --levels 1,1.5"
             ) from error
+        expect(workspace, begun, _screen(as_json))
         _conduct(workspace, begun, llm, as_json)
 
 
-def _llm(spec: str, as_json: bool) -> closing[LLM]:
+def _tape(name: str | None, mixed: bool, llm: str, outer: str, home: Path) -> tuple[str, str, str]:
+    """The LLM, that of the outer levels, and the tape that answers for them, "" for none.
+
+    Raises ConfigError where the tape is of other LLMs than those that were asked for.
+    """
+    if name is None:
+        if mixed:
+            raise ConfigError("--mixed says what --replay may do; give --replay RUN too")
+        return llm, outer, ""
+    from bilevel.archive import is_file
+    from bilevel.taped import check_models
+
+    recorded, _ = workspace_at(home).recording(name)
+    if llm != DEFAULT_LLM or outer:
+        check_models(llm, outer, recorded)
+    return recorded.llm, recorded.llm_outer, str(Path(name).resolve()) if is_file(name) else name
+
+
+def _llm(asking: Run | Settings, as_json: bool) -> closing[LLM]:
+    """What is to answer; where a tape alone does, nothing is opened."""
+    from bilevel.levels import NO_LLM
     from bilevel.running import open_llm
 
-    return closing(open_llm(spec, _screen(as_json)))
+    alone = asking.tape and not asking.mixed
+    spec, outer = (NO_LLM, "") if alone else (asking.llm, asking.llm_outer)
+    return closing(open_llm(spec, _screen(as_json), outer))
 
 
 def _screen(as_json: bool) -> Console:
@@ -249,11 +344,13 @@ def _screen(as_json: bool) -> Console:
     return Console(stderr=True) if as_json else console
 
 
-def _conduct(workspace: Workspace, found: Run, llm: LLM, as_json: bool) -> None:
+def _conduct(
+    workspace: Workspace, found: Run, llm: LLM, as_json: bool, terms: Terms | None = None
+) -> None:
     """Run to the end or to a stop, write what the run leaves, and say what came of it."""
     from bilevel.running import conduct_and_report
 
-    stop = conduct_and_report(workspace, found, llm, _screen(as_json))
+    stop = conduct_and_report(workspace, found, llm, _screen(as_json), terms)
     if as_json:
         from bilevel.summary import summarise
 
@@ -262,12 +359,3 @@ def _conduct(workspace: Workspace, found: Run, llm: LLM, as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED)
     if stop.reason == "failed":
         raise typer.Exit(PAUSED)
-
-
-def seconds(text: str) -> float:
-    """Seconds of a duration such as 8h, 1h30m or 90s. Raises ConfigError."""
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
-    if not found or not any(found.groups()):
-        raise ConfigError(f"--wall is {text!r} but must be a time such as 8h, 1h30m or 90s")
-    hours, minutes, rest = (int(part or 0) for part in found.groups())
-    return 3600.0 * hours + 60 * minutes + rest

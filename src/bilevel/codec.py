@@ -13,14 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from bilevel.errors import StoreError
 from bilevel.model import Record, Run
 
-T = TypeVar("T", bound=Record | Run)
+T = TypeVar("T")
 
 KINDS: dict[str, type[Record]] = {kind.__name__: kind for kind in get_args(Record)}
 
 _adapters: dict[type, TypeAdapter[Any]] = {}
 
 
-def dump(record: Record | Run) -> str:
+def dump(record: object) -> str:
     """The record as one line of JSON, which `load` is certain to read back.
 
     Raises StoreError for what JSON or the record's own types cannot hold: NaN and infinity,
@@ -61,9 +61,10 @@ def load(kind: type[T], text: str) -> T:
 def dump_log(run: Run, records: Iterable[Record]) -> str:
     """A run with its whole log as one JSON text, for a file that others can read and replay.
 
-    Of where the task was read from, which only means something on this machine, the name stays.
+    Of where task and tape were read from, which means something on this machine only, the name
+    stays.
     """
-    run = replace(run, source=PurePath(run.source).name)
+    run = replace(run, source=PurePath(run.source).name, tape=PurePath(run.tape).name)
     listed = [{"type": type(r).__name__, "record": json.loads(dump(r))} for r in records]
     return json.dumps({"run": json.loads(dump(run)), "records": listed}, indent=1)
 

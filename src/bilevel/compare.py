@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bilevel import codec, mechanisms, stacks
-from bilevel.assemble import Settings, Watcher, Workspace, begin, conduct, find_task, planned
+from bilevel.assemble import Settings, Watcher, Workspace, conduct, enter, find_task, planned
 from bilevel.errors import BilevelError, ConfigError, RunBusy
-from bilevel.model import Record, Run, Stop
+from bilevel.model import Record, Run, Stop, Trial
 from bilevel.protocols import LLM
 from bilevel.sharing import Sharing
 
@@ -34,7 +34,8 @@ class Plan:
     """What is compared. strategies: `plain`, a mechanism, or several stacked as `tabu+mine.py`.
 
     task: as `bilevel run` takes it. seeds: their number, from 0; all strategies run on each.
-    baselines: None for as many as the task asks for.
+    baselines, confirms: None for as many as the task asks for. Raises ConfigError for a plan that
+    makes no sense.
     """
 
     task: str
@@ -43,11 +44,28 @@ class Plan:
     seeds: int = 3
     llm: str = "embedded"
     baselines: int | None = None
-    confirms: int = 0
+    confirms: int | None = 0
+
+    def __post_init__(self) -> None:
+        for label, value in (("seeds", self.seeds), ("evals", self.evals)):
+            if value < 1:
+                raise ConfigError(f"{label} is {value} but must be at least 1")
 
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that what is there at any stop is balanced."""
         return [Cell(s, seed) for seed in range(self.seeds) for s in self.strategies]
+
+    def settings(self, cell: Cell) -> Settings:
+        """What a run is begun with; no memories of others, so that the order does not matter."""
+        return Settings(
+            evals=self.evals,
+            seed=cell.seed,
+            llm=self.llm,
+            baselines=self.baselines,
+            confirms=self.confirms,
+            stack=stack(cell.strategy),
+            remember=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -117,25 +135,30 @@ class Comparison:
     """The runs of a plan, made one by one or found.
 
     runs: by cell, those that ended. problems: by cell, why there is none. shares: whether runs take
-    over each other's replies, and where the task is deterministic outcomes. Raises ConfigError for
-    a plan that makes no sense.
+    over each other's replies, and where the task is deterministic outcomes. baselines: whether of
+    any task they take over those of the baseline. since: runs created before it do not count.
     """
 
-    def __init__(self, workspace: Workspace, plan: Plan, shares: bool = True) -> None:
-        for label, value in (("seeds", plan.seeds), ("evals", plan.evals)):
-            if value < 1:
-                raise ConfigError(f"{label} is {value} but must be at least 1")
+    def __init__(
+        self,
+        workspace: Workspace,
+        plan: Plan,
+        shares: bool = True,
+        baselines: bool = False,
+        since: str = "",
+    ) -> None:
         self.workspace = workspace
         self.plan = plan
         self.shares = shares
         self.runs: dict[Cell, Run] = {}
         self.problems: dict[Cell, str] = {}
-        self.prototype = self._planned(Cell(PLAIN, 0))
+        self._since = since
+        self._kinds: dict[tuple[object, ...], Run] = {}
+        self.prototype = self.planned(plan.cells()[0])
         task, _ = find_task(plan.task)
-        deterministic = shares and getattr(task, "deterministic", False)
         space, objective = self.prototype.space, self.prototype.objective
-        self._sharing = Sharing(space, objective, deterministic) if shares else None
-        self._cells = {_identity(self._planned(c)): c for c in plan.cells()}
+        self._sharing = Sharing(space, objective, task.deterministic, baselines) if shares else None
+        self._cells = {_identity(self.planned(c)): c for c in plan.cells()}
         self._names = {cell: name for name, cell in self._cells.items()}
         self._begun: dict[str, Cell | None] = {}  # by run, None for those of no cell
         self._shared: dict[str, int] = {}  # by run, how much of its log is taken in
@@ -145,7 +168,8 @@ class Comparison:
         """Find the runs of the plan that the store holds already."""
         for run in self.workspace.store.runs():
             if run.id not in self._begun:
-                self._begun[run.id] = self._cells.get(_identity(run))
+                counts = run.created >= self._since
+                self._begun[run.id] = self._cells.get(_identity(run)) if counts else None
             cell = self._begun[run.id]
             if cell is not None and cell not in self.runs and self._ended(run):
                 self.runs[cell] = run
@@ -154,6 +178,11 @@ class Comparison:
     def left(self) -> list[Cell]:
         """Runs that are not there yet, in order."""
         return [c for c in self.plan.cells() if c not in self.runs and c not in self.problems]
+
+    def find(self, strategy: str, seed: int) -> Run | None:
+        """The run of a cell that ended, else one that was begun; None where there is none."""
+        cell = Cell(strategy, seed)
+        return self.runs.get(cell) or self._open(cell)
 
     def logs(self) -> dict[str, list[tuple[Run, list[Record]]]]:
         """By strategy, its runs that ended, each with its log."""
@@ -207,12 +236,13 @@ class Comparison:
         return True
 
     def _make(self, cell: Cell, llm: LLM, screen: Screen) -> None:
-        for name in stack(cell.strategy):
+        settings = self.plan.settings(cell)
+        for name in settings.stack:
             if not name.endswith(".py"):
                 mechanisms.load(name)  # a missing library must not leave an empty run behind
-        run = self._open(cell) or begin(self.workspace, self.plan.task, self._settings(cell))
+        run = self._open(cell) or enter(self.workspace, self.planned(cell))
         self._begun[run.id] = cell
-        self._learn()
+        self._learn(cell.seed)
         stop = conduct(self.workspace, run, llm, screen.starts(cell, run), self._sharing)
         if stop.reason == "interrupted":
             raise KeyboardInterrupt
@@ -224,40 +254,39 @@ class Comparison:
         screen.ends(cell)
 
     def _open(self, cell: Cell) -> Run | None:
-        """The cell's run that was begun and did not end, the first if there are several."""
+        """The cell's run that was begun and did not end, the first if there are several.
+
+        One whose baseline failed could only fail again, and is left.
+        """
+        store = self.workspace.store
         begun = [name for name, c in self._begun.items() if c == cell]
-        return self.workspace.store.run(begun[0]) if begun else None
+        first = (next(store.read(name, Trial), None) for name in begun)
+        alive = [n for n, t in zip(begun, first, strict=True) if t is None or t[1].status == "ok"]
+        return store.run(alive[0]) if alive else None
 
     def _ended(self, run: Run) -> bool:
         stops = [stop for _, stop in self.workspace.store.read(run.id, Stop)]
         return bool(stops) and stops[-1].reason in ENDED
 
-    def _learn(self) -> None:
-        """Take in what the plan's runs logged since the last time."""
+    def _learn(self, seed: int) -> None:
+        """Take in what the plan's runs on this seed logged since the last time."""
         if self._sharing is None:
             return
-        for run in [name for name, cell in self._begun.items() if cell is not None]:
+        for run in [name for name, cell in self._begun.items() if cell and cell.seed == seed]:
             for number, _, _, record in self.workspace.store.events(run, self._shared.get(run, 0)):
                 self._sharing.add(run, record)
                 self._shared[run] = number + 1
 
-    def _settings(self, cell: Cell) -> Settings:
-        # Without memories of other runs: all have the same budget, in whatever order they run.
-        return Settings(
-            evals=self.plan.evals,
-            seed=cell.seed,
-            llm=self.plan.llm,
-            baselines=self.plan.baselines,
-            confirms=self.plan.confirms,
-            stack=stack(cell.strategy),
-            remember=False,
-        )
-
-    def _planned(self, cell: Cell) -> Run:
-        return planned(self.workspace, self.plan.task, self._settings(cell))
+    def planned(self, cell: Cell) -> Run:
+        """The run that the cell would begin, without a name."""
+        settings = self.plan.settings(cell)
+        kind = cell.strategy, settings.stack, settings.loan
+        if kind not in self._kinds:
+            self._kinds[kind] = planned(self.workspace, self.plan.task, settings)
+        return replace(self._kinds[kind], seed=cell.seed)
 
 
 def _identity(run: Run) -> str:
     """Equal for runs that differ in name, time and machine only; plain, for it names a lock."""
-    same = replace(run, id="", created="", machine={})
+    same = replace(run, id="", created="", machine={}, sandbox="")
     return f"compare-{hashlib.sha256(codec.dump(same).encode()).hexdigest()[:40]}"

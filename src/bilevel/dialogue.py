@@ -17,22 +17,33 @@ from typing import Any
 from bilevel import authoring
 from bilevel.authoring import Specification
 from bilevel.diagnostics import facts
-from bilevel.frames import COUNTED, FRAMES
+from bilevel.errors import OverBudget
+from bilevel.frames import COUNTED, observed, serving
 from bilevel.gate import Verdict
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.merit import Known
-from bilevel.model import Attempt, MechanismSource, Message, Run, Session
+from bilevel.model import Attempt, MechanismSource, Message, Reply, Run, Session
 from bilevel.prompting import history_lines, parameter_line
 from bilevel.prompts import render
+from bilevel.schemas import UNENFORCED, misfit
 from bilevel.seeds import derive
 from bilevel.sessions import Way
+from bilevel.steering_words import plain
 from bilevel.tape import Tape
 
 ROUND_TOKENS = 400
 SOURCE_TOKENS = 700
 RULES = 3
 WAYS: tuple[Way, ...] = ("fill", "improve", "fill", "complete")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Of the rule that the critique chose: what it does, one of the frames, and when, in words."""
+
+    does: str = ""
+    when: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,23 +56,13 @@ class Researcher:
     judge: Callable[[str], Verdict]
 
     def hold(self, view: View, cycle: int, known: Sequence[Known]) -> Session:
-        """One session, before step `view.step`. Raises LLMError only.
+        """One session, before step `view.step`; shorter where a limit of the budget ends it.
 
-        known: mechanisms of this and of earlier runs, best credit first.
+        known: mechanisms of this and of earlier runs, best credit first. Raises LLMError, and
+        OverBudget where it could not even begin.
         """
-        notes: dict[str, str] = {}
-        talk = self._opening(view, known)
-        removable = [k.source.name for k in known if k.stacked]
-        for name, schema in (
-            ("explore", _explore_schema(removable, derive(self.run.seed, "ways", cycle))),
-            ("critique", _CRITIQUE),
-            ("specify", authoring.specification_schema()),
-        ):
-            if name != "explore":
-                talk = [*talk, Message("user", render(f"research_{name}").strip())]
-            notes[name] = self._ask(talk, schema, view, cycle, name, ROUND_TOKENS)
-            talk = [*talk, Message("assistant", notes[name])]
-        spec = authoring.parse_specification(notes["specify"])
+        notes = self._rounds(view, cycle, known)
+        spec = authoring.parse_specification(notes.get("specify", ""), _rule_of(notes).when)
         attempts = [] if spec is None else self._generate(view, cycle, spec, known)
         admitted = attempts[-1].sha if attempts and not attempts[-1].rule else ""
         return Session(
@@ -73,6 +74,42 @@ class Researcher:
             removed=_removed(notes["explore"], known),
             sham=self.run.outer.research == "sham",
         )
+
+    def _rounds(self, view: View, cycle: int, known: Sequence[Known]) -> dict[str, str]:
+        """What was said in each round before the sources; at least in the first."""
+        notes: dict[str, str] = {}
+        talk = self._opening(view, known)
+        removable = [k.source.name for k in known if k.stacked]
+        for name in ("explore", "critique", "specify"):
+            if name == "explore":
+                schema = _explore_schema(view, removable, derive(self.run.seed, "ways", cycle))
+            else:
+                talk = [*talk, Message("user", render(f"research_{name}").strip())]
+                specify = authoring.specification_schema(_rule_of(notes).does)
+                schema = _CRITIQUE if name == "critique" else specify
+            try:
+                notes[name] = self._round(talk, schema, view, cycle, name)
+            except OverBudget:
+                if not notes:
+                    raise
+                break
+            talk = [*talk, Message("assistant", notes[name])]
+        return notes
+
+    def _round(
+        self, talk: Sequence[Message], schema: dict[str, Any], view: View, cycle: int, name: str
+    ) -> str:
+        """A round's reply. Where no server saw to it that it fits, a misfit goes back once."""
+        reply = self._reply(talk, schema, view, cycle, name, ROUND_TOKENS)
+        reason = misfit(reply.text, schema) if reply.form in UNENFORCED else ""
+        if not reason:
+            return reply.text
+        repair = Message("user", render("research_repair", reason=plain(reason)).strip())
+        talk = [*talk, Message("assistant", reply.text), repair]
+        try:
+            return self._reply(talk, schema, view, cycle, f"{name} repair", ROUND_TOKENS).text
+        except OverBudget:
+            return reply.text  # it is paid for, and is used as far as it goes
 
     def _opening(self, view: View, known: Sequence[Known]) -> list[Message]:
         objective = self.run.objective
@@ -97,7 +134,7 @@ class Researcher:
     def _generate(
         self, view: View, cycle: int, spec: Specification, known: Sequence[Known]
     ) -> list[Attempt]:
-        """Attempts until one is admitted; the last one is that, or none is."""
+        """Attempts until one is admitted or a limit met; only the last can be admitted."""
         attempts: list[Attempt] = []
         sources = [k.source for k in known]
         for turn in range(self.run.outer.candidates):
@@ -105,7 +142,10 @@ class Researcher:
             talk, schema = _request(way, spec, view, sources)
             for repair in range(self.run.outer.repairs + 1):
                 purpose = f"generate {turn}" if not repair else f"repair {turn}.{repair}"
-                reply = self._ask(talk, schema, view, cycle, purpose, SOURCE_TOKENS)
+                try:
+                    reply = self._ask(talk, schema, view, cycle, purpose, SOURCE_TOKENS)
+                except OverBudget:
+                    return attempts
                 verdict = self.judge(authoring.assembled(spec, reply) if schema else reply)
                 made = _attempt(way, reply, verdict, sources)
                 attempts.append(replace(made, way="repair") if repair else made)
@@ -113,7 +153,8 @@ class Researcher:
                     return attempts
                 if verdict.rule == "harm":
                     break
-                talk = authoring.repair(talk, reply, verdict.words, refill=schema is not None)
+                words = plain(verdict.words)  # what it raised may quote a job's output
+                talk = authoring.repair(talk, reply, words, refill=schema is not None)
         return attempts
 
     def _ask(
@@ -125,7 +166,18 @@ class Researcher:
         purpose: str,
         max_tokens: int,
     ) -> str:
-        reply = self.tape.complete(
+        return self._reply(talk, schema, view, cycle, purpose, max_tokens).text
+
+    def _reply(
+        self,
+        talk: Sequence[Message],
+        schema: dict[str, Any] | None,
+        view: View,
+        cycle: int,
+        purpose: str,
+        max_tokens: int,
+    ) -> Reply:
+        return self.tape.complete(
             talk,
             schema,
             seed=derive(self.run.seed, "research", cycle, purpose),
@@ -134,7 +186,23 @@ class Researcher:
             level="2",
             purpose=purpose,
         )
-        return reply.text
+
+
+def _rule_of(notes: Mapping[str, str]) -> Chosen:
+    return chosen(notes.get("explore", ""), notes.get("critique", ""))
+
+
+def chosen(explored: str, criticised: str) -> Chosen:
+    """The chosen rule of two replies; an empty one where they do not fit their schemas."""
+    try:
+        rules, choice = json.loads(explored), json.loads(criticised)["choice"]
+        rule = rules[f"rule{choice}"]
+        when = rule["when"]
+        code = COUNTED[when["counted"]].code
+        words = f"{when['counted']}, `{code}`, is {when['compared']} {when['number']}"
+        return Chosen(str(rule["then"]), words)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return Chosen()
 
 
 def _way(turn: int, known: int) -> Way:
@@ -194,32 +262,35 @@ def _text(most: int) -> dict[str, Any]:
     return {"type": "string", "minLength": 8, "maxLength": most}
 
 
-def _explore_schema(removable: Sequence[str], seed: int) -> dict[str, Any]:
-    """Three rules that each act another way; which ways each may take is drawn by the seed."""
-    does = [frame.does for frame in FRAMES]
-    random.Random(seed).shuffle(does)
+def _explore_schema(view: View, removable: Sequence[str], seed: int) -> dict[str, Any]:
+    """Three rules that each count something else; what each may count is drawn by the seed."""
+    counted = list(observed(view))
+    random.Random(seed).shuffle(counted)
     rules = {
-        f"rule{i + 1}": _object(when=_CONDITION, then={"enum": does[i::RULES]}, why=_text(100))
+        f"rule{i + 1}": {"anyOf": [_rule(view, what) for what in counted[i::RULES] or counted]}
         for i in range(RULES)
     }
     remove = {"remove": {"enum": ["", *removable]}} if removable else {}
     return _object(wastes=_list(_text(120), 2), **rules, **remove)
 
 
+def _rule(view: View, counted: str) -> dict[str, Any]:
+    """A rule on what is counted, compared with a number on whose both sides this trace has been."""
+    low, high = observed(view)[counted]
+    above = {"type": "integer", "minimum": low, "maximum": high - 1}
+    below = {"type": "integer", "minimum": low + 1, "maximum": high}
+    when = [
+        _object(counted={"const": counted}, compared={"const": compared}, number=number)
+        for compared, number in (("above", above), ("below", below))
+    ]
+    does = {"enum": [frame.does for frame in serving(counted)]}
+    return _object(when={"anyOf": when}, then=does, why=_text(100))
+
+
 def _list(items: dict[str, Any], count: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": count, "maxItems": count}
 
 
-_CONDITION = {
-    "anyOf": [
-        _object(
-            counted={"const": counted},
-            compared={"enum": ["above", "below"]},
-            number={"type": "integer", "minimum": low, "maximum": high},
-        )
-        for counted, (low, high) in COUNTED.items()
-    ]
-}
 _CRITIQUE = _object(
     rules=_list(_object(acts=_text(60), risk=_text(80)), RULES),
     choice={"enum": [*range(1, RULES + 1)]},

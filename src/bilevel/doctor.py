@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from bilevel.errors import BilevelError
+from bilevel.llm.keys import from_keyring
+from bilevel.llm.providers import PROVIDERS
 from bilevel.model import Outcome
 from bilevel.sandbox import policy
 from bilevel.sandbox.errors import SandboxRefused
@@ -36,7 +35,7 @@ SAMPLE_SECONDS = 0.5
 MEMORY_LEAST, MEMORY_GOOD = 1.5 * GIB, 3 * GIB  # 1.1 GB of weights, their context, and a job
 DISK_LEAST, DISK_GOOD = 0.2 * GIB, GIB
 EXTRAS = {"xllamacpp": "local", "torch": "gpt", "numpy": "gpt", "matplotlib": "plots"}
-KEYS = ("BILEVEL_API_KEY", "OPENAI_API_KEY", "DEEPSEEK_API_KEY", "OPENROUTER_API_KEY")
+KEYS = ("BILEVEL_API_KEY", *(name for p in PROVIDERS.values() for name in p.keys))
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "lustre")
 
 GPU_QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
@@ -213,16 +212,18 @@ def sandbox() -> Check:
 
 
 def keys(environ: Mapping[str, str]) -> Check:
-    """Names of the API keys that are set; what they are set to is nobody's business here."""
+    """Names of the API keys that are set, and where; what to is nobody's business here."""
     there = [name for name in KEYS if name in environ]
     bad = [name for name in there if not environ[name] or environ[name] != environ[name].strip()]
     if bad:
         names, verb = ", ".join(bad), "is" if len(bad) == 1 else "are"
         found = f"{names} {verb} empty or begins or ends with a space or newline"
         return Check("API keys", "warn", found, f"set {names} again, or unset it")
-    if not there:
+    held = [name for name in KEYS if name not in there and from_keyring(name)]
+    if not there and not held:
         return Check("API keys", "ok", "none; the embedded LLM needs none")
-    return Check("API keys", "ok", ", ".join(there))
+    named = [f"{n} (environment)" for n in there] + [f"{n} (keyring)" for n in held]
+    return Check("API keys", "ok", ", ".join(named))
 
 
 def weights() -> list[Check]:
@@ -275,21 +276,6 @@ def baseline_check(task: str, baseline: Callable[[str], Outcome]) -> Check:
     if outcome.value is None:
         return Check("baseline", "fail", f"{outcome.status}: {outcome.error}", remedy)
     return Check("baseline", "ok", f"it runs and gives {outcome.value:g}")
-
-
-def checks_table(found: list[Check]) -> Table:
-    """One row a check, its remedy below what was found."""
-    styles = {"ok": "bold blue", "warn": "yellow", "fail": "bold red"}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    table.add_column("check", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    for check in found:
-        text = Text(check.found)
-        if check.remedy:
-            text.append(f"\n-> {check.remedy}", style="italic")
-        table.add_row(Text(check.status, style=styles[check.status]), Text(check.name), text)
-    return table
 
 
 def _usable_cores() -> int:

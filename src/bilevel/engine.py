@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 from bilevel.dialogue import Researcher
 from bilevel.errors import ConfigError, StoreError
 from bilevel.evaluate import Evaluator
-from bilevel.gate import Gate, Verdict
+from bilevel.gate import Gate, Rule, Verdict
 from bilevel.history import History
+from bilevel.library_proposer import STAND_IN, stand_in
 from bilevel.loop import Loop
-from bilevel.merit import Known, ranked
-from bilevel.model import MechanismSource, Phase, Record, Run
+from bilevel.merit import Known, ranked, with_library
+from bilevel.model import Call, MechanismSource, Phase, Proposal, Record, Run
 from bilevel.outer import Outer
 from bilevel.proposer import Proposer
-from bilevel.resuming import settled, timeless
+from bilevel.resuming import Verdicts, settled, timeless
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.screening import screening
 from bilevel.stack import Act, Layer, Stack
 from bilevel.steering import Steerer
+from bilevel.submissions import Submissions
 from bilevel.tape import Tape
 
 
@@ -45,6 +49,7 @@ class Edges:
     watch: Callable[[Phase], None] = lambda _: None
     recorded: Sequence[Record] = ()
     _again: list[Record] = field(default_factory=list, init=False)
+    _verdicts: Verdicts = field(default_factory=lambda: Verdicts(()), init=False)
 
     def settle(self) -> None:
         """Set aside what was logged of a decision that was cut short.
@@ -52,9 +57,12 @@ class Edges:
         It is taken again, from the same log, and what is set aside is not made durable twice.
         """
         self.recorded = self.recorded or list(self.records)
+        self._verdicts = Verdicts(self.recorded)
         end = settled(self.records)
         self._again = [timeless(r) for r in self.records[end:] if isinstance(r, Act)]
-        self.records = self.records[:end]
+        opened = [r for r in self.records[end:] if isinstance(r, Opening)]
+        self.records = [*self.records[:end], *opened]
+        self.tape.spend(r for r in self.records if isinstance(r, Call))
 
     def log(self, record: Record) -> None:
         """Makes a record durable, unless it is, and part of the log so far."""
@@ -88,54 +96,67 @@ def build(run: Run, edges: Edges) -> Loop:
         run=run,
         objective=run.objective,
         history=history,
-        proposer=Proposer(run.brief, run.objective, edges.tape, run.seed),
+        proposer=stand_in(run) if run.llm == STAND_IN else _proposer(run, edges),
         evaluator=edges.evaluator,
         stack=stack,
         append=edges.log,
         expired=edges.expired,
         watch=edges.watch,
     )
-    if run.outer.steering or run.outer.research != "off":
+    if run.outer.steering or run.outer.research != "off" or run.library:
         loop.between = _outer(run, edges, history, stack)
     return loop
 
 
+def _proposer(run: Run, edges: Edges) -> Proposer:
+    return Proposer(run.brief, run.objective, edges.tape, run.seed)
+
+
 def _outer(run: Run, edges: Edges, history: History, stack: Stack) -> Outer:
-    def judge(text: str) -> Verdict:
-        assert edges.sandbox is not None, "research needs a sandbox"
-        screen = partial(screening, run, edges.records) if run.outer.screening else None
-        gate = Gate(run, edges.records, lambda: _fresh(edges, stack), edges.sandbox, screen)
-        return gate.judge(text)
-
-    def known() -> Sequence[Known]:
-        made: list[Layer] = []
-
-        def layers() -> Sequence[Layer]:
-            made.extend(found := edges.layers())
-            return found
-
-        def load(source: MechanismSource) -> Layer:
-            made.append(edges.load(source))
-            return made[-1]
-
-        try:
-            return ranked(run, edges.records, layers, load)
-        finally:
-            for layer in made:
-                layer.close()
-
+    judge = partial(_judged, run, edges, stack)
     return Outer(
         run=run,
         history=history,
         records=edges.records,
         stack=stack,
         steerer=Steerer(run.brief, run.objective, edges.tape, run.seed),
-        researcher=Researcher(run, history, edges.tape, judge),
+        researcher=Submissions(run, edges.tape, judge)
+        if run.outer.sources == "submitted"
+        else Researcher(run, history, edges.tape, judge),
         append=edges.log,
-        known=known,
+        known=partial(_known, run, edges),
         slots=edges.evaluator.slots,
         watch=edges.watch,
     )
+
+
+def _judged(run: Run, edges: Edges, stack: Stack, text: str) -> Verdict:
+    assert edges.sandbox is not None, "research needs a sandbox"
+    screen = partial(screening, run, edges.records) if run.outer.screening else None
+    gate = Gate(run, edges.records, lambda: _fresh(edges, stack), edges.sandbox, screen)
+    now = gate.judge(text)
+    step = sum(isinstance(r, Proposal) for r in edges.records)
+    then = edges._verdicts.next(step, now.sha, now.rule, now.words)
+    if then is None:
+        return now
+    return replace(now, rule=cast(Rule, then.rule), words=then.words, figures=then.figures)
+
+
+def _known(run: Run, edges: Edges) -> Sequence[Known]:
+    """What is known of earlier mechanisms; the layers made to find it out are closed again."""
+    with ExitStack() as closing:
+
+        def closed(layer: Layer) -> Layer:
+            closing.callback(layer.close)
+            return layer
+
+        def layers() -> Sequence[Layer]:
+            return [closed(layer) for layer in edges.layers()]
+
+        def load(source: MechanismSource) -> Layer:
+            return closed(edges.load(source))
+
+        return with_library(run, ranked(run, edges.records, layers, load))
 
 
 def _fresh(edges: Edges, stack: Stack) -> list[Layer]:

@@ -7,9 +7,11 @@ BilevelError
 ├── LLMError              a completion could not be had
 │   ├── LLMUnavailable    no answer after the retries (network, time limit, server gone)
 │   ├── LLMRejected       the server refused the request (400, 401, 404): never retried
+│   │   └── ContextTooLong    the prompt is longer than the model can read
 │   └── TapeMiss          a replay asks for a completion that was never recorded
 ├── WeightsError          model weights are absent, incomplete, or not the bytes they should be
 ├── ExecutorError         the machinery that runs jobs failed (not the job)
+├── OverBudget            a call or an evaluation that could cross a limit was not begun
 ├── StoreError
 │   ├── RunNotFound       no run of that name
 │   ├── RunBusy           another process is writing this run
@@ -47,12 +49,24 @@ class LLMRejected(LLMError):
     pass
 
 
+class ContextTooLong(LLMRejected):
+    pass
+
+
 class TapeMiss(LLMError):
     pass
 
 
 class WeightsError(BilevelError):
     pass
+
+
+class OverBudget(BilevelError):
+    """limit: by name, `usd`, `2:tokens` or `wall`."""
+
+    def __init__(self, limit: str, why: str) -> None:
+        super().__init__(why)
+        self.limit = limit
 
 
 class ExecutorError(BilevelError):

@@ -6,6 +6,7 @@ fails at the rule. A frame names what the rule may look at, and the LLM writes t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,21 +21,31 @@ HookName = Literal["plan", "screen", "accept"]
 @dataclass(frozen=True)
 class Local:
     """A name that an expression may use. code: how a frame defines it; now: its value in a view,
-    None where it exists within a decision only."""
+    None where it exists within a decision only. each: whether it holds a number a parameter."""
 
     name: str
     meaning: str
     code: str
     now: Callable[[View], object] | None = None
+    each: bool = False
 
 
 @dataclass(frozen=True)
 class Hole:
-    """An expression to write: what it is, and what such a one looks like."""
+    """An expression to write, and what it is. No form is given: a small LLM hands in the form."""
 
     name: str
     meaning: str
-    example: str
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a condition may count. local: the name it needs; code: the same as an expression; seen:
+    the values that it has had up to now."""
+
+    local: str
+    code: str
+    seen: Callable[[View], list[float]]
 
 
 @dataclass(frozen=True)
@@ -57,14 +68,41 @@ class Frame:
         return TEXT.format(name=name, idea=idea, arguments=ARGUMENTS[self.hook], body=indented)
 
 
+def streaks(view: View) -> list[float]:
+    """After each evaluation, the number of evaluations since the last kept one."""
+    counts, running = [], 0
+    for trial in view.trials[1:]:
+        running = 0 if trial.kept else running + 1
+        counts.append(float(running))
+    return counts
+
+
+def losses(view: View) -> list[float]:
+    """What trials lost against where they started, below 0 each; failed ones have none."""
+    gains = (view.gain(trial) for trial in view.trials[1:])
+    return [gain for gain in gains if gain is not None and gain < 0]
+
+
 COUNTED = {
-    "evaluations since the last kept one": (1, 8),
-    "how often one parameter was changed": (1, 6),
-    "best gain of one parameter, in units of noise": (-3, 3),
-    "evaluations since one parameter was changed": (1, 12),
-    "percent of the budget that is left": (10, 90),
-    "how much worse a trial is than the incumbent, in units of noise": (0, 3),
-}  # what a rule's condition may count, in words, and the numbers that it may be compared with
+    "evaluations since the last kept one": Counted("streak", "streak", streaks),
+    "how often one parameter was changed": Counted(
+        "tries", "tries[name]", lambda v: [len(v.tries(n)) for n in v.space.names]
+    ),
+    "best gain of one parameter, in units of noise": Counted(
+        "gains",
+        "gains[name] / noise",
+        lambda v: [v.best_gain(n) / (v.noise or 1e-9) for n in v.space.names],
+    ),
+    "evaluations since one parameter was changed": Counted(
+        "age", "age[name]", lambda v: [v.age(n) for n in v.space.names]
+    ),
+    "percent of the budget that is left": Counted(
+        "left", "100 * left", lambda v: [0.0, 100 * v.left / max(1, v.left + len(v.trials) - 1)]
+    ),
+    "how much worse a trial is than the incumbent, in units of noise": Counted(
+        "lost", "lost / noise", lambda v: [-g / (v.noise or 1e-9) for g in losses(v)]
+    ),
+}  # what a rule's condition may count, in words
 ARGUMENTS = {
     "plan": "plan(self, view, moves)",
     "screen": "screen(self, view, drafts)",
@@ -98,40 +136,42 @@ NAMES = Local(
 )
 TRIES = Local(
     "tries",
-    "by parameter, how often it was changed",
+    "how often the parameter `name` was changed",
     "tries = {name: len(view.tries(name)) for name in view.space.names}",
     lambda v: {n: len(v.tries(n)) for n in v.space.names},
+    each=True,
 )
 GAINS = Local(
     "gains",
-    "by parameter, the best gain of changing it, negative for losses, 0 if never changed",
+    "best gain of changing `name`: below 0 if all changes lost, 0 if never changed",
     "gains = {name: view.best_gain(name) for name in view.space.names}",
     lambda v: {n: round(v.best_gain(n), 4) for n in v.space.names},
+    each=True,
 )
 AGE = Local(
     "age",
-    "by parameter, evaluations since it was last changed",
+    "evaluations since `name` was last changed",
     "age = {name: view.age(name) for name in view.space.names}",
     lambda v: {n: v.age(n) for n in v.space.names},
+    each=True,
 )
 NOISE = Local(
     "noise",
-    "spread of one measurement",
+    "spread of one measurement; gains are large or small against it",
     "noise = view.noise or 1e-9",
     lambda v: round(v.noise or 1e-9, 6),
 )
-PLACE = Local("here", "the place of its value now, from 0 (lowest) to 1 (highest)", "")
-OLD = Local("old", "the place of its value before, from 0 to 1", "")
+OLD = Local("old", "the place of its value before, from 0 (lowest) to 1 (highest)", "")
 NEW = Local("new", "the place that the proposal gives it, from 0 to 1", "")
 LOST = Local("lost", "how much worse than the incumbent it is; below 0 if better", "")
 
-WHEN = Hole("when", "a condition: when to act", "streak >= 4")
+WHEN = Hole("when", "a condition: whether the rule applies to the parameter `name` now")
 KEY = Hole(
     "key",
-    "a number for a parameter `name`; the one with the lowest number is taken",
-    "tries[name]",
+    "a number for each parameter `name`: of those the rule applies to, the one with the lowest "
+    "number is taken",
 )
-SHARED = (STREAK, LEFT, NAMES, TRIES, GAINS, AGE)
+SHARED = (STREAK, LEFT, NAMES, TRIES, GAINS, AGE, NOISE)
 
 FRAMES = (
     Frame(
@@ -140,9 +180,10 @@ FRAMES = (
         SHARED,
         (WHEN, KEY),
         """
-if not names or not $when:
+fitting = [name for name in names if $when]
+if not fitting:
     return moves
-name = min(names, key=lambda name: $key)
+name = min(fitting, key=lambda name: $key)
 return [move.edit(focus=(name,)) for move in moves]
 """,
     ),
@@ -150,18 +191,9 @@ return [move.edit(focus=(name,)) for move in moves]
         "plan",
         "close some parameters to the proposer for a while",
         SHARED,
-        (
-            WHEN,
-            Hole(
-                "closed",
-                "a condition: whether a parameter `name` is closed",
-                "age[name] < 2",
-            ),
-        ),
+        (WHEN,),
         """
-if not $when:
-    return moves
-focus = tuple(name for name in names if not $closed)
+focus = tuple(name for name in names if not $when)
 return [move.edit(focus=focus) for move in moves] if focus else moves
 """,
     ),
@@ -172,18 +204,15 @@ return [move.edit(focus=focus) for move in moves] if focus else moves
         (
             WHEN,
             KEY,
-            Hole(
-                "place",
-                "the new place, from 0 to 1, of the chosen parameter",
-                "here + 0.2",
-            ),
+            Hole("step", "how far the chosen parameter goes, from -1 to 1 of its range; not 0"),
         ),
         """
-if not names or not moves or not $when:
+fitting = [name for name in names if $when]
+if not fitting or not moves:
     return moves
-name = min(names, key=lambda name: $key)
-here = view.unit(name, view.incumbent.values[name])
-values = {**view.incumbent.values, name: view.from_unit(name, $place)}
+name = min(fitting, key=lambda name: $key)
+place = min(1.0, max(0.0, view.unit(name, view.incumbent.values[name]) + $step))
+values = {**view.incumbent.values, name: view.from_unit(name, place)}
 return moves if view.tried(values) else [moves[0].edit(values=values)]
 """,
     ),
@@ -192,16 +221,8 @@ return moves if view.tried(values) else [moves[0].edit(values=values)]
         "correct the value that the proposer gave a parameter",
         SHARED,
         (
-            Hole(
-                "when",
-                "a condition on a changed parameter `name`: when to correct it",
-                "abs(new - old) > 0.3",
-            ),
-            Hole(
-                "place",
-                "its corrected place, from 0 to 1",
-                "(old + new) / 2",
-            ),
+            WHEN,
+            Hole("share", "the share of its change to make: 1 all of it, 0.5 half, 2 twice; not 1"),
         ),
         """
 corrected = []
@@ -212,7 +233,8 @@ for draft in drafts:
         old = view.unit(name, view.base(draft.move).values[name])
         new = view.unit(name, draft.values[name])
         if $when:
-            values = {**draft.values, name: view.from_unit(name, $place)}
+            place = min(1.0, max(0.0, old + (new - old) * $share))
+            values = {**draft.values, name: view.from_unit(name, place)}
             if not view.tried(values):
                 draft = draft.edit(values, "the rule's place")
     corrected.append(draft)
@@ -223,13 +245,7 @@ return corrected
         "accept",
         "keep a trial that is not better, to go on from it",
         (STREAK, LEFT, NOISE),
-        (
-            Hole(
-                "when",
-                "a condition on a trial that is not better: when to keep it",
-                "lost < noise",
-            ),
-        ),
+        (Hole("when", "a condition on a trial that is not better: when to keep it"),),
         """
 if keep or trial.score is None:
     return keep
@@ -242,5 +258,21 @@ return bool($when)
 
 def names_of(frame: Frame) -> list[Local]:
     """What the expressions of a frame may use, those within a decision last."""
-    inside = [PLACE] if "here =" in frame.body else [OLD, NEW] if frame.hook == "screen" else []
-    return [*frame.locals, *inside, *([LOST] if frame.hook == "accept" else [])]
+    inside = {"plan": [], "screen": [OLD, NEW], "accept": [LOST]}
+    return [*frame.locals, *inside[frame.hook]]
+
+
+def observed(view: View) -> dict[str, tuple[int, int]]:
+    """By what is counted, between which whole numbers it has been; only what has varied.
+
+    A number in between separates cases that this run has met, so a rule on it can act and rest.
+    """
+    seen = {what: counted.seen(view) for what, counted in COUNTED.items()}
+    spans = {w: (math.floor(min(v)), math.ceil(max(v))) for w, v in seen.items() if v}
+    return {what: (low, high) for what, (low, high) in spans.items() if low < high}
+
+
+def serving(counted: str) -> list[Frame]:
+    """The frames that can count this, a key of COUNTED."""
+    local = COUNTED[counted].local
+    return [frame for frame in FRAMES if local in {name.name for name in names_of(frame)}]

@@ -16,8 +16,9 @@ from typing import Literal, Protocol
 
 from bilevel import objections
 from bilevel.conformance.mechanism import check_mechanism
+from bilevel.free_names import parse
 from bilevel.mechanism import Mechanism
-from bilevel.mending import is_mechanism, parse
+from bilevel.mending import is_mechanism
 from bilevel.model import Record, Run
 from bilevel.normalise import normalise
 from bilevel.probing import Trace, in_simulation, on_record

@@ -11,7 +11,18 @@ from bilevel.describe import changes, one_line, start_values
 from bilevel.history import History
 from bilevel.ledger import said
 from bilevel.levels import Usage
-from bilevel.model import Attempt, Fault, Layering, Refusal, Run, Session, Steering, Trial, Values
+from bilevel.model import (
+    Attempt,
+    Denial,
+    Fault,
+    Layering,
+    Refusal,
+    Run,
+    Session,
+    Steering,
+    Trial,
+    Values,
+)
 
 STEERING, RESEARCH, WARNING = "blue", "magenta", "yellow"
 
@@ -100,6 +111,13 @@ def layering_line(layering: Layering, name: str) -> Text:
     joins = layering.action == "add"
     what = f"{one_line(name)} {'joins' if joins else 'leaves'} the stack"
     return _line("Stack", RESEARCH if joins else WARNING, f"{what}: {one_line(layering.why)}")
+
+
+def denial_line(denial: Denial) -> Text:
+    """One line for an outer level that can no longer afford a call."""
+    style = STEERING if denial.level == "1.5" else RESEARCH
+    what = f"falls silent, the inner loop goes on; {one_line(denial.why)}"
+    return _line(f"Level {denial.level}", style, what)
 
 
 def fault_line(fault: Fault, name: str) -> Text:

@@ -22,6 +22,7 @@ from bilevel.levels import usage
 from bilevel.lines import change_text, clock
 from bilevel.model import (
     Call,
+    Denial,
     Fault,
     Layering,
     Phase,
@@ -41,11 +42,19 @@ GUESSED = {"1.5": 2.0, "2": 15.0}
 
 
 class Terminal:
-    """A watcher that draws on a console; plain lines where it is no terminal."""
+    """A watcher that draws on a console; plain lines where it is no terminal, or is not `alive`."""
 
-    def __init__(self, run: Run, records: Sequence[Record], trials: Path, console: Console) -> None:
+    def __init__(
+        self,
+        run: Run,
+        records: Sequence[Record],
+        trials: Path,
+        console: Console,
+        alive: bool = True,
+    ) -> None:
         self.run = run
         self.console = console
+        self._alive = alive and console.is_terminal
         self.history = History(run.space, records)
         self.calls = [r for r in records if isinstance(r, Call)]
         self.touches = Touches(run, records)
@@ -58,13 +67,13 @@ class Terminal:
         )
 
     def __enter__(self) -> Terminal:
-        if self.console.is_terminal:
+        if self._alive:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.now = None
-        if self.console.is_terminal:
+        if self._alive:
             self._live.stop()
 
     def phase(self, phase: Phase) -> None:
@@ -95,6 +104,8 @@ class Terminal:
             return lines.steering_lines(self.history.steering, record, spent)
         if isinstance(record, Session):
             return lines.session_lines(record, usage(self.calls, "2", record.step))
+        if isinstance(record, Denial) and record.level != "1":
+            return [lines.denial_line(record)]
         if isinstance(record, Layering):
             return [lines.layering_line(record, self.touches.names[record.sha])]
         if isinstance(record, Fault):

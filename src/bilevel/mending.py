@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import random
 import re
-import symtable
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 
+from bilevel.free_names import meant, names_in, parse, unknown, used_in
 from bilevel.sandbox.policy import HOOKS, OURS, STDLIB
 
 Edit = tuple[int, int, str]  # bytes from and to, and what takes their place
@@ -45,14 +44,6 @@ MISNAMED = (
 DRAWS = frozenset(n for n in dir(random.Random) if n.islower() and n[0] != "_") - {"seed"}
 
 
-def parse(text: str) -> ast.Module | None:
-    """The syntax tree, None where there is none."""
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 def mend(text: str) -> str:
     """The source with all mends that leave it Python. It must parse."""
     for stage in (_without_junk, _derived, _drawn, _typed, _imported):
@@ -61,17 +52,6 @@ def mend(text: str) -> str:
         after = _spliced(text, stage(text, tree))
         text = after if parse(after) is not None else text
     return text
-
-
-def unknown(text: str, tree: ast.Module) -> set[str]:
-    """Names that the source uses, annotations included, and neither binds nor finds built in."""
-    try:
-        table = symtable.symtable(text, "<mechanism>", "exec")
-    except (SyntaxError, ValueError, RecursionError):  # more than the parser looks at
-        return set()
-    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()}
-    used = {n for top in _annotations(tree) for n in _names(top)} | set(_globals(table))
-    return used - bound - set(dir(builtins)) - {"__file__"}
 
 
 def is_mechanism(node: ast.stmt) -> bool:
@@ -92,7 +72,7 @@ def _without_junk(text: str, tree: ast.Module) -> Iterator[Edit]:
     after = [n for n in tree.body[at + 1 :] if n not in copies]
     kept = [n for n in tree.body[: at + 1] if n not in copies]
     kept += [n for n in after if is_mechanism(n) or isinstance(n, ast.Import | ast.ImportFrom)]
-    while more := [n for n in after if n not in kept and _binds(n) & _used(kept)]:
+    while more := [n for n in after if n not in kept and _binds(n) & used_in(kept)]:
         kept += more
     yield from (_gone(text, n) for n in after if n not in kept)
     last = max(n.end_lineno or 0 for n in kept)
@@ -112,8 +92,8 @@ def _binds(node: ast.stmt) -> set[str]:
     elif isinstance(node, ast.AnnAssign | ast.AugAssign):
         targets = [node.target]
     if any(isinstance(t, ast.Attribute) for t in targets):
-        return {n for t in targets for n in _names(t)} | {"Mechanism"}
-    return {n for t in targets for n in _names(t)}
+        return {n for t in targets for n in names_in(t)} | {"Mechanism"}
+    return {n for t in targets for n in names_in(t)}
 
 
 def _derived(text: str, tree: ast.Module) -> Iterator[Edit]:
@@ -146,7 +126,7 @@ def _typed(text: str, tree: ast.Module) -> Iterator[Edit]:
     absent = unknown(text, tree) - HOME.keys() - MODULES.keys()
 
     def wrong(note: ast.expr | None) -> bool:
-        return note is not None and any(n in absent for n in _names(_meant(note)))
+        return note is not None and any(n in absent for n in names_in(meant(note)))
 
     data = text.encode()
     for node in ast.walk(tree):
@@ -168,7 +148,7 @@ def _typed(text: str, tree: ast.Module) -> Iterator[Edit]:
 
 def _imported(text: str, tree: ast.Module) -> Iterator[Edit]:
     """With the imports that are missing, from where the names are, and without unused ones."""
-    used, missing = _used(tree.body), unknown(text, tree)
+    used, missing = used_in(tree.body), unknown(text, tree)
     late = _late_future(tree)
     wanted: dict[str, set[str]] = {}
     for node in tree.body:
@@ -235,46 +215,6 @@ def _head(text: str, tree: ast.Module) -> int:
             break
         line = node.end_lineno or 0
     return _at(text, line + 1, 0)
-
-
-def _used(nodes: Iterable[ast.stmt]) -> set[str]:
-    """Names that are read in these statements, in texts that annotate as well."""
-    found: set[str] = set()
-    for node in nodes:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            found |= set(_names(node))
-            found |= {n for note in _annotations(node) for n in _names(note)}
-    return found
-
-
-def _names(node: ast.AST) -> Iterator[str]:
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name):
-            yield inner.id
-
-
-def _annotations(tree: ast.AST) -> Iterator[ast.AST]:
-    """All that annotates."""
-    for node in ast.walk(tree):
-        for field in ("annotation", "returns"):
-            note = getattr(node, field, None)
-            if isinstance(note, ast.expr):
-                yield _meant(note)
-
-
-def _meant(note: ast.expr) -> ast.AST:
-    """The expression that a text holds, where it is one; else what it is."""
-    text = note.value if isinstance(note, ast.Constant) else None
-    return (parse(text) or note) if isinstance(text, str) else note
-
-
-def _globals(table: symtable.SymbolTable) -> Iterator[str]:
-    """Names that any scope reads as global ones."""
-    for symbol in table.get_symbols():
-        if symbol.is_referenced() and symbol.is_global():
-            yield symbol.get_name()
-    for child in table.get_children():
-        yield from _globals(child)
 
 
 def _functions(tree: ast.AST) -> Iterator[Function]:

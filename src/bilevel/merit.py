@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bilevel.attribution import Load, leave_one_out
 from bilevel.history import History
@@ -112,14 +112,27 @@ def ranked(
             found.append(Known(source, _unloaded(records, source.sha), 0.0, False))
             continue
         done = merit(run, records, source.sha)
-        credit = credits[source.sha] / max(1, _decisions(records, source.sha))
+        credit = credits[source.sha] / max(1, decisions_with(records, source.sha))
         found.append(Known(source, done.text(), credit, not done.left))
     return sorted(found, key=lambda k: -k.credit)
 
 
-def _decisions(records: Sequence[Record], sha: str) -> int:
-    """How many plans, screenings and acceptances there were while the mechanism was stacked."""
-    count, stacked = 0, False
+def with_library(run: Run, known: Sequence[Known]) -> list[Known]:
+    """The same with what the run was given of the library, and with its record from there."""
+    given, found = {b.source.sha: b for b in run.library}, list[Known]()
+    for one in known:
+        earlier = given.pop(one.source.sha, None)
+        found.append(replace(one, record=f"{one.record}; {earlier.record}") if earlier else one)
+    found += [Known(b.source, b.record, b.credit, False) for b in given.values()]
+    return sorted(found, key=lambda k: -k.credit)
+
+
+def decisions_with(records: Sequence[Record], sha: str, stacked: bool = False) -> int:
+    """How many plans, screenings and acceptances there were while the mechanism was stacked.
+
+    stacked: whether the run began with it.
+    """
+    count = 0
     for record in records:
         if isinstance(record, Layering) and record.sha == sha:
             stacked = record.action == "add"

@@ -12,12 +12,19 @@ from bilevel.space import Param as Param
 from bilevel.space import Space as Space
 from bilevel.space import Value as Value
 from bilevel.space import Values as Values
+from bilevel.spending import Ask as Ask
+from bilevel.spending import Denial as Denial
+from bilevel.spending import Estimate as Estimate
+from bilevel.spending import Opening as Opening
+from bilevel.spending import Prices as Prices
+from bilevel.spending import Rate as Rate
+from bilevel.spending import Share as Share
 
 Status = Literal["ok", "crash", "timeout", "invalid"]
 Role = Literal["baseline", "search", "confirm"]
 Direction = Literal["min", "max"]
 Strategy = Literal["explore", "exploit", "focused", ""]
-StopReason = Literal["done", "interrupted", "wall", "refused", "failed"]
+StopReason = Literal["done", "interrupted", "wall", "budget", "refused", "failed"]
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,20 @@ class MechanismSource:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """A mechanism of the library as it stood when a run began.
+
+    record: what earlier runs say of it, in a line; credit: the mean there, a share of decisions.
+    joins: whether it is on the stack from the first step; the others are for Level 2 to build on.
+    """
+
+    source: MechanismSource
+    record: str
+    credit: float
+    joins: bool
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a layer made of the decision that came to it; before and after are JSON texts.
 
@@ -218,7 +239,12 @@ class Message:
 class Reply:
     """A completion. Tokens are the server's counts; `tokens_cached` of `tokens_in` were reused.
 
-    attempts: requests that it took, 0 for a reply taken over from another run.
+    model: as the server names it. attempts: requests that it took, 0 for a reply taken over from
+    another run. temperature: as it was sent, None if it was left to the server. form: in which way
+    the server was held to the schema, "" where it was not or is not known. request_id: the
+    provider's. taken: the run whose tape gave the reply, "" for one of the model itself. cost: in
+    US dollars, where whoever answered says it itself, else None. counted: whether it tells its
+    tokens; where not, they are unknown and stand as 0.
     """
 
     text: str
@@ -230,11 +256,20 @@ class Reply:
     reasoning: str = ""
     finish: str = "stop"
     attempts: int = 1
+    temperature: float | None = None
+    form: str = ""
+    request_id: str = ""
+    taken: str = ""
+    cost: float | None = None
+    counted: bool = True
 
 
 @dataclass(frozen=True)
 class Call:
-    """An LLM call with everything needed to replay it. key: hash of the request, see tape.py."""
+    """An LLM call with everything needed to replay it. key: hash of the request, see tape.py.
+
+    model: which of the run's models was asked, by the run's name for it; "" in logs of before.
+    """
 
     key: str
     step: int
@@ -245,11 +280,14 @@ class Call:
     seed: int
     max_tokens: int
     reply: Reply
+    model: str = ""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The run paused or ended: done, interrupted, refused (too many refusals) or failed."""
+    """The run paused or ended: done, interrupted, refused (too many refusals) or failed; or for
+    a limit that the next call or evaluation could cross: wall, or budget for any other.
+    """
 
     step: int
     reason: StopReason
@@ -274,7 +312,9 @@ class OuterPlan:
     Level 2, after every `cycles` cycles (M, 2); `sham` holds its sessions and leaves their code
     out. layers: admitted mechanisms that may be on the stack at a time. candidates: sources asked
     for in a session before repairs, repairs: of a refused one. domains: whether the prompts hint
-    at fields to borrow from. screening: whether the gate tries a source on a surrogate.
+    at fields to borrow from. screening: whether the gate tries a source on a surrogate. sources:
+    how Level 2 comes by them, by the rounds of a session, or by one that is submitted before a
+    step, which may be any.
     """
 
     steering: bool = False
@@ -286,6 +326,7 @@ class OuterPlan:
     repairs: int = 3
     domains: Literal["hint", "none"] = "none"
     screening: bool = True
+    sources: Literal["rounds", "submitted"] = "rounds"
 
 
 @dataclass(frozen=True)
@@ -296,11 +337,15 @@ class Run:
     run notices a task that changed. evals: evaluations of proposals; baselines and confirmations
     are counted apart. baselines: measurements of the default configuration before the search, at
     least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
-    llm: name of the model. stack: mechanisms as NAME@SHA, lowest first; states: with what JSON
-    state those begin that remember earlier runs, by sha. sources: by sha, the texts of those that
-    are a user's own files. outer: the outer loop. sandbox: how well
-    generated code was held, "" where there was none. created: ISO 8601, UTC. machine: what it ran
-    on, for the report only.
+    llm: name of the model, llm_outer: of the one that Levels 1.5 and 2 ask, "" for the same.
+    stack: mechanisms as NAME@SHA, lowest first; states: with what JSON state those begin that
+    remember earlier runs, by sha. sources: by sha, the texts of those that are a user's own files.
+    outer: the outer loop. sandbox: how well generated code was held, "" where there was none.
+    created: ISO 8601, UTC. machine: what it ran on, for the report only. library: what
+    it was given of the library, those that join first.
+    limits: of what it may spend beside evals and wall, by name, see `budget`.
+    tape: the recorded run, or its file, whose replies answer this one's requests, "" for none;
+    mixed: whether the LLM is asked for what the tape lacks, or that is an error.
     """
 
     id: str
@@ -325,6 +370,11 @@ class Run:
     created: str = ""
     version: str = ""
     machine: Mapping[str, str] = field(default_factory=dict)
+    library: tuple[Borrowed, ...] = ()
+    llm_outer: str = ""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    tape: str = ""
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -375,5 +425,5 @@ class Outcome:
 
 Record = (
     Proposal | Trial | Call | Decision | Fault | Layering | Steering | Session | Stop
-    | MechanismSource
+    | MechanismSource | Prices | Opening | Ask | Denial | Estimate
 )  # fmt: skip

@@ -12,7 +12,8 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 
-from bilevel.mending import mend, parse
+from bilevel.free_names import parse
+from bilevel.mending import mend
 from bilevel.sandbox.policy import SOURCE_BYTES
 
 PASSES = 5  # one mend may make room for the next; more than three were never seen

@@ -7,10 +7,13 @@ in a session holds it again, its paid replies from the tape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bilevel.authoring import parse_specification
+from bilevel.budget import silent
 from bilevel.dialogue import Researcher
+from bilevel.errors import OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.merit import Known, objection
@@ -18,6 +21,7 @@ from bilevel.model import MechanismSource, Phase, Record, Run, Session
 from bilevel.seeds import generator
 from bilevel.stack import Stack
 from bilevel.steering import Steerer
+from bilevel.submissions import Submissions
 
 
 @dataclass
@@ -33,7 +37,7 @@ class Outer:
     records: Sequence[Record]
     stack: Stack
     steerer: Steerer
-    researcher: Researcher
+    researcher: Researcher | Submissions
     append: Callable[[Record], object]
     known: Callable[[], Sequence[Known]]
     slots: int = 1
@@ -43,24 +47,46 @@ class Outer:
         """Whatever is due before the next step. Raises LLMError; what was logged stays."""
         plan = self.run.outer
         cycle = self.history.evaluated() // plan.every
-        if plan.steering and cycle > self.history.steering.cycle:
+        if plan.steering and cycle > self.history.steering.cycle and not self._silent("1.5"):
             self.watch(Phase("steer", self._step))
-            self._log(self.steerer.steer(self.history, self._view(), cycle))
-        if plan.research == "off":
-            return
+            with suppress(OverBudget):  # its Denial is on record, and keeps the level silent
+                self._log(self.steerer.steer(self.history, self._view(), cycle))
+        if not self._step:
+            self._borrow()
         if self._cycle_ended(cycle):
             self._release()
-        if cycle // plan.cycles > self._last_session() // plan.cycles:
+        if plan.research == "off":
+            return
+        if self._due(cycle) and not self._silent("2"):
             self.watch(Phase("research", self._step))
-            self._log(self.researcher.hold(self._view(), cycle, self.known()))
+            known = self.known() if plan.sources == "rounds" else ()
+            with suppress(OverBudget):
+                if session := self.researcher.hold(self._view(), cycle, known):
+                    self._log(session)
         self._apply()
+
+    def _silent(self, level: str) -> bool:
+        return silent(self.run, self.records, level)
 
     @property
     def _step(self) -> int:
         return len(self.history.proposals)
 
+    def _due(self, cycle: int) -> bool:
+        """Whether a session is to be held before this step."""
+        plan, held = self.run.outer, self.history.sessions
+        if plan.sources == "submitted":
+            return not held or held[-1].step != self._step
+        return cycle // plan.cycles > self._last_session() // plan.cycles
+
     def _last_session(self) -> int:
         return self.history.sessions[-1].cycle if self.history.sessions else 0
+
+    def _borrow(self) -> None:
+        """Put on what the run was given of the library to begin with, on probation as all else."""
+        for borrowed in self.run.library:
+            if borrowed.joins:
+                self.stack.add(borrowed.source, self._step, "the run begins with it")
 
     def _apply(self) -> None:
         """Do what the last session decided, unless that was done."""
@@ -92,8 +118,8 @@ class Outer:
 
     def _release(self) -> None:
         """Take out the layers that do nothing or do harm."""
-        for session in self.history.sessions:
-            sha = session.admitted
+        written = [s.admitted for s in self.history.sessions]
+        for sha in dict.fromkeys([*(b.source.sha for b in self.run.library), *written]):
             if self.stack.holds(sha) and (why := objection(self.run, self.records, sha)):
                 self.stack.remove(sha, self._step, why)
 
@@ -110,7 +136,7 @@ class Outer:
 def source_of(session: Session) -> MechanismSource:
     """The source that a session admitted, or would have but for the sham."""
     attempt = next(a for a in session.attempts if a.sha == session.admitted and not a.rule)
-    spec = parse_specification(session.notes["specify"])
+    spec = parse_specification(session.notes.get("specify", ""))
     return MechanismSource(
         sha=attempt.sha,
         name=attempt.name,

@@ -15,12 +15,14 @@ from bilevel.mechanism import View
 from bilevel.model import Message, Move, Objective, Param, Refusal, Trial, Value, Values
 from bilevel.prompts import render
 from bilevel.space import Space
+from bilevel.steering_words import plain
 
 HISTORY_LINES = 60
 HISTORY_BLOCK = 20
 MAX_CHANGES = 2
 ERROR_CHARS = 160
-HYPOTHESIS_CHARS = 100
+HYPOTHESIS_CHARS = 90
+UNTRIED_SHOWN = 5
 
 
 def messages(
@@ -79,21 +81,39 @@ def parameter_line(param: Param) -> str:
 def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dict[str, Any]:
     """JSON schema of a proposal: open parameters only, each with values of its own type.
 
-    resting: parameters left out, unless nothing else is open. Of a grid only the values other than
-    the present one stay. Changes come first: a small model that
-    states its reason first then changes something else.
+    resting: parameters left out, unless nothing else is open. Of a grid the present value does not
+    stay, nor, for a change of one parameter, one that was tried so. Changes come first: a small
+    model that states its reason first then changes something else.
     """
     base = view.base(move).values
     names = open_names(view, move)
     params = [view.space[n] for n in names if n not in resting or set(names) <= resting]
-    changes = [
-        _object(name={"const": p.name}, value=_value_schema(p, base[p.name])) for p in params
-    ]
-    listed = {"type": "array", "items": {"anyOf": changes}, "minItems": 1}
+    new = {p.name: _new(view, move, p) for p in params}
+    one = [_one(p, new[p.name]) for p in params if new[p.name] or not p.grid()]
+    some = [_one(p, [v for v in p.grid() if v != base[p.name]]) for p in params]
+    lists = [_list(one, 1)] if one else []
+    lists += [_list(some, MAX_CHANGES)] if len(some) >= MAX_CHANGES else []
     return _object(
-        changes={**listed, "maxItems": min(MAX_CHANGES, len(changes))},
+        changes={"anyOf": lists or [_list(some, 1)]},
         hypothesis={"type": "string", "minLength": 8, "maxLength": HYPOTHESIS_CHARS},
     )
+
+
+def _new(view: View, move: Move, param: Param) -> list[Value]:
+    """Of a grid, the values that were not tried yet with all else as the move's base has it."""
+    base = view.base(move).values
+    fresh = [v for v in param.grid() if not view.tried({**base, param.name: v})]
+    return [v for v in param.grid() if v != base[param.name]] if move.seed else fresh
+
+
+def _list(items: Sequence[dict[str, Any]], count: int) -> dict[str, Any]:
+    return {"type": "array", "items": {"anyOf": items}, "minItems": count, "maxItems": count}
+
+
+def _one(param: Param, grid: Sequence[Value]) -> dict[str, Any]:
+    """A change of one parameter, to one of `grid` if it has any."""
+    value = {"enum": list(grid) or [param.default]} if param.grid() else _value_schema(param)
+    return _object(name={"const": param.name}, value=value)
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -105,9 +125,7 @@ def _object(**properties: Any) -> dict[str, Any]:
     }
 
 
-def _value_schema(param: Param, present: Value) -> dict[str, Any]:
-    if param.grid():
-        return {"enum": [value for value in param.grid() if value != present] or [present]}
+def _value_schema(param: Param) -> dict[str, Any]:
     if param.kind == "text":
         return {"type": "string"}
     bounds = {"minimum": param.low, "maximum": param.high}
@@ -163,9 +181,12 @@ def _result(objective: Objective, history: History, trial: Trial) -> str:
         return f"{trial.status}, output says {json.dumps(error)}"
     base = _parent(history, trial)
     gain = trial.score - base.score if base.score is not None else 0.0
-    verdict = "better" if gain > 0 else "worse" if gain < 0 else "equal"
-    kept = "kept" if trial.kept else "discarded"
-    return f"{_metric(objective, trial)}, {abs(gain):.4f} {verdict} than #{base.id}, {kept}"
+    if gain == 0.0:
+        verdict = f"as #{base.id}"
+    else:
+        verdict = f"{abs(gain):.4f} {'better' if gain > 0 else 'worse'} than #{base.id}"
+    kept = ", kept" if trial.kept else ""
+    return f"{_metric(objective, trial)}, {verdict}{kept}"
 
 
 def _refusal_line(history: History, refusal: Refusal) -> str:
@@ -221,9 +242,11 @@ def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
     tried = {n for t in view.trials for n in view.space.changed(view.trials[0].values, t.values)}
     untried = [n for n in names if n not in tried]
     if untried and len(untried) < len(view.space):
-        facts.append(f"Never tried: {', '.join(untried)}.")
+        more = len(untried) - UNTRIED_SHOWN
+        others = f" and {more} more" if more > 0 else ""
+        facts.append(f"Never tried: {', '.join(untried[:UNTRIED_SHOWN])}{others}.")
     if view.guidance:
         facts.append(f"Guidance: {view.guidance}")
     if move.note:
-        facts.append(f"Advice: {move.note}")
+        facts.append(f"Advice: {plain(move.note)}")
     return facts

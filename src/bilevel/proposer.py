@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from bilevel.errors import InvalidCandidate
+from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Draft, Message, Move, Objective, Refusal, Value, Values
@@ -34,7 +34,8 @@ class Proposer:
 
         turn: the move's place in its step. A bad reply goes back once with the reason; the second
         bad one is a refusal. What was named for nothing new is left out of the next request, until
-        an evaluation: a small model would name it for ever.
+        an evaluation: a small model would name it for ever. Raises OverBudget where a limit leaves
+        the step without any reply; after the first, what is there is used.
         """
         if move.values is not None:
             return self._given(history, view, move, draft)
@@ -42,15 +43,20 @@ class Proposer:
         resting = history.resting()
         refusal = None
         for attempt in range(REPAIRS + 1):
-            reply = self.tape.complete(
-                talk,
-                schema(view, move, resting),
-                seed=derive(self.seed, "propose", view.step, turn, attempt),
-                max_tokens=MAX_TOKENS,
-                step=view.step,
-                level="1",
-                purpose="repair" if attempt else "propose",
-            )
+            try:
+                reply = self.tape.complete(
+                    talk,
+                    schema(view, move, resting),
+                    seed=derive(self.seed, "propose", view.step, turn, attempt),
+                    max_tokens=MAX_TOKENS,
+                    step=view.step,
+                    level="1",
+                    purpose="repair" if attempt else "propose",
+                )
+            except OverBudget as error:
+                if refusal is None and draft == history.next_draft():
+                    raise  # the step has nothing yet that was paid for
+                return refusal or Refusal(view.step, move, f"it was not asked for: {error}")
             answer = self._judge(reply.text, history, view, move, draft)
             if isinstance(answer, Draft):
                 return answer

@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bilevel.describe import number, one_line, trial_changes
+from bilevel.ensemble import Asked, models_text
 from bilevel.history import History
 from bilevel.ledger import Touches, gain
 from bilevel.model import Record, Run, Trial
 from bilevel.noise import Confirmation
+from bilevel.render_costs import expected_text, money_text
 from bilevel.render_levels import BAD, GOOD, QUIET, TOUCHED, clock, outer_rows, signed, times
 from bilevel.summary import Best, Counts, Summary, Usage
 
@@ -31,7 +33,8 @@ def summary_panel(summary: Summary) -> Panel:
     grid.add_column(overflow="fold")
     for name, text in _rows(summary):
         grid.add_row(name, text)
-    title = Text(f"{summary.run}: {_word(summary.task)}, {_word(summary.llm)}")
+    llm = _word(models_text(summary.llm, summary.llm_outer))
+    title = Text(f"{summary.run}: {_word(summary.task)}, {llm}")
     return Panel(grid, title=title, title_align="left", box=box.ROUNDED, expand=True)
 
 
@@ -49,9 +52,15 @@ def _rows(summary: Summary) -> Iterable[tuple[str, RenderableType]]:
         yield "never tried", Text(", ".join(summary.counts.untouched))
     if summary.usage.llm_calls:
         yield "LLM", llm_text(summary.usage)
+        if summary.prices:
+            yield "cost", Text(money_text(summary.usd, summary.prices))
+    if summary.models:
+        yield "models", Text("\n".join(_asked_text(asked) for asked in summary.models))
     yield from outer_rows(summary.outer)
     if summary.usage.jobs:
         yield "jobs", Text(_jobs_text(summary.usage))
+    if summary.expected:
+        yield "expected", expected_text(summary.expected)
     yield "ended", _stop_text(summary)
 
 
@@ -126,6 +135,10 @@ def counts_text(counts: Counts) -> Text:
 def llm_text(usage: Usage) -> Text:
     """Calls, replies that were not accepted and why, tokens and seconds."""
     text = f"{times(usage.llm_calls, 'reply', 'replies')}"
+    if usage.taken:
+        fresh = usage.llm_calls - sum(usage.taken.values())
+        parts = [f"{count} from the tape of {run}" for run, count in usage.taken.items()]
+        text += f" ({', '.join([*parts, f'{fresh} from the LLM'])})"
     if usage.rejected:
         bad = sum(usage.rejected.values())
         text += f", {bad} not accepted ({_kinds(usage.rejected)})"
@@ -173,7 +186,7 @@ def _run_cells(run: Run, summary: Summary) -> tuple[str, ...]:
     return (
         run.id,
         run.created[5:16].replace("T", " "),
-        _word(run.llm),
+        _word(models_text(run.llm, run.llm_outer)),
         f"{summary.counts.evaluations}/{run.evals}",
         "" if best is None else number(best.value),
         "" if gain is None else f"{gain:.1f} %",
@@ -232,6 +245,12 @@ def _tried_text(counts: Counts) -> str:
         extra += [f"{tried.refused} refused"] if tried.refused else []
         parts.append(f"{tried.name} {tried.trials}" + (f" ({', '.join(extra)})" if extra else ""))
     return ", ".join(parts)
+
+
+def _asked_text(asked: Asked) -> str:
+    levels = f" of level {', '.join(asked.levels)}" if asked.levels else ""
+    gain = f", gain {number(asked.gain)} in all" if "1" in asked.levels else ""
+    return f"{one_line(asked.model)}: {times(asked.calls, 'call')}{levels}{gain}"
 
 
 def _jobs_text(usage: Usage) -> str:

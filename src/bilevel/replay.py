@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bilevel.budget import limited, limits_of
 from bilevel.engine import Edges, build
+from bilevel.ensemble import Cast
 from bilevel.errors import BilevelError
 from bilevel.evaluate import RecordedEvaluator
 from bilevel.model import (
     Call,
+    Denial,
     Layering,
     MechanismSource,
+    Opening,
     Proposal,
     Record,
     Run,
@@ -56,11 +60,13 @@ class _Comparison:
     def __init__(self, recorded: Sequence[Record]) -> None:
         self.recorded = recorded
         self.matched = 0
+        self.end = len(recorded)
         self.replayed: Record | None = None
 
     @property
     def complete(self) -> bool:
-        return self.matched == len(self.recorded)
+        """Whether all came that comes before `end`."""
+        return self.matched == self.end
 
     def append(self, record: Record) -> None:
         if not isinstance(record, DECIDED):
@@ -83,27 +89,46 @@ def replay(
     code of a run that has some.
     """
     decided = _Comparison([r for r in records if isinstance(r, DECIDED)])
+    for now, begin, end in _parts(run, records):
+        decided.end = sum(isinstance(r, DECIDED) for r in records[:end])
+        edges = _edges(now, records, begin, decided)
+        edges.layers, edges.sandbox = layers, sandbox
+        why = "the replayed record differs"
+        try:
+            build(now, edges).go()
+        except _Mismatch:
+            pass
+        except BilevelError as error:
+            why = str(error)
+        if not decided.complete:
+            at = decided.matched
+            return Replay(at, Difference(at, decided.recorded[at], decided.replayed, why))
+    return Replay(decided.matched, None)
+
+
+def _parts(run: Run, records: Sequence[Record]) -> Iterator[tuple[Run, int, int]]:
+    """The run as its limits were, from one record to another; one part where they never changed."""
+    begin = 0
+    for number, record in enumerate(records):
+        if isinstance(record, Opening) and record.limits != limits_of(run):
+            yield run, begin, number
+            run, begin = limited(run, record.limits), number + 1
+    yield run, begin, len(records)
+
+
+def _edges(run: Run, records: Sequence[Record], begin: int, decided: _Comparison) -> Edges:
+    """What a replay goes by from one record on: what was said and measured, and what was not."""
     trials = [r for r in records if isinstance(r, Trial)]
-    loop = build(
-        run,
-        Edges(
-            tape=Tape(run.llm, None, [r for r in records if isinstance(r, Call)]),
-            evaluator=RecordedEvaluator(trials, run.space, run.objective, run.slots),
-            append=decided.append,
-            layers=layers,
-            sandbox=sandbox,
-            expired=lambda: "the record ends here" if decided.complete else "",
-            recorded=records,
-        ),
+    calls = [r for r in records if isinstance(r, Call)]
+    edges = Edges(
+        tape=Tape(run.llm, None),
+        evaluator=RecordedEvaluator(trials, run.space, run.objective, run.slots),
+        append=decided.append,
+        records=list(records[:begin]),
+        expired=lambda: "the record ends here" if decided.complete else "",
+        recorded=records,
     )
-    why = "the replayed record differs"
-    try:
-        loop.go()
-    except _Mismatch:
-        pass
-    except BilevelError as error:
-        why = str(error)
-    if decided.complete:
-        return Replay(decided.matched, None)
-    at = decided.matched
-    return Replay(at, Difference(at, decided.recorded[at], decided.replayed, why))
+    denials = [r for r in records if isinstance(r, Denial)]
+    cast = Cast(run, lambda: records)
+    edges.tape = Tape(run.llm, None, calls, edges.log, cast, denials=denials)
+    return edges

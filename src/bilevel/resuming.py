@@ -6,15 +6,20 @@ run, and comes again as it was recorded.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bilevel.model import Decision, Fault, Proposal, Record, Session, Steering, Trial
+from bilevel.model import Attempt, Decision, Fault, Proposal, Record, Session, Steering, Trial
 
 ENDS = Proposal | Trial | Steering | Session  # kinds of records that end a decision
 ADD = "add"  # in place of a hook, for a fault in loading a source
 LAPSES = ("MechanismTimeout", "WorkerDied")  # kinds of faults that the same code may not repeat
+# How the gate's words begin to say that a source was too slow, or that its worker ended.
+_CLOCK = re.compile(
+    r"must take under|gave no answer in|no answer in time|the worker (?:ended|took)|ring around"
+)
 
 
 def settled(records: Sequence[Record]) -> int:
@@ -65,3 +70,25 @@ class Lapses:
         """The fault that the call to be made now had, if it had such a one; counts the call."""
         self._asked[step, layer, hook] += 1
         return self._found.get((step, layer, hook, self._asked[step, layer, hook]))
+
+
+class Verdicts:
+    """The gate's verdicts in a log, for those that say as much of a machine as of a source."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._found: dict[tuple[int, str], list[Attempt]] = {}
+        for session in (r for r in records if isinstance(r, Session)):
+            for attempt in session.attempts:
+                self._found.setdefault((session.step, attempt.sha), []).append(attempt)
+
+    def next(self, step: int, sha: str, rule: str, words: str) -> Attempt | None:
+        """What the log has in place of this verdict, if they differ and one is of the clock.
+
+        The n-th verdict on a source in the session of a step stands for the n-th recorded one.
+        """
+        known = self._found.get((step, sha))
+        if not known:
+            return None
+        then = known.pop(0)
+        differ = (rule, words) != (then.rule, then.words)
+        return then if differ and _CLOCK.search(f"{words} {then.words}") else None

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from types import FrameType
 from typing import cast
 
 from rich.console import Console
+from rich.markup import escape
 
-from bilevel.assemble import Workspace, conduct, find_task
+from bilevel.assemble import Workspace, can_screen, conduct, find_task
+from bilevel.budget import limits_of, price_list
+from bilevel.budget_words import limit_text, limits_text
 from bilevel.cli_models import fetching
-from bilevel.errors import LLMUnavailable, MissingExtra
+from bilevel.ensemble import ENSEMBLE, Several, members, models, models_text
+from bilevel.errors import ConfigError, LLMUnavailable, MissingExtra
 from bilevel.history import History
 from bilevel.levels import NO_LLM, names
+from bilevel.library_proposer import STAND_IN
 from bilevel.live import Terminal
 from bilevel.llm.connect import connect
-from bilevel.model import Message, Reply, Run, Stop
+from bilevel.model import Message, Opening, Record, Reply, Run, Stop
+from bilevel.prices import prices_text
 from bilevel.progress import plot_progress
 from bilevel.protocols import LLM, Schema
 from bilevel.render import summary_panel
 from bilevel.results import write_results
 from bilevel.sandbox.policy import Level, describe
 from bilevel.summary import summarise
+from bilevel.terms import Terms, under
 
 
 class NoLLM:
@@ -48,30 +56,54 @@ class NoLLM:
         pass
 
 
-def open_llm(spec: str, console: Console) -> LLM:
-    """The model that `spec` names, its weights fetched under a bar where they are not here yet.
+def open_llm(spec: str, console: Console, outer: str = "") -> LLM:
+    """The model or models that `spec` and `outer`, that of the outer levels, name.
 
-    `none` opens nothing: the run must do without.
+    Weights are fetched under a bar where they are not here yet. `none` opens nothing: the run must
+    do without. Raises ConfigError for an ensemble of fewer than two.
     """
-    if spec == NO_LLM:
+    if spec.startswith(ENSEMBLE) and len(set(members(spec))) < 2:
+        raise ConfigError(f"--llm {spec} must name two models or more, as in ensemble:A,B")
+    wanted = dict.fromkeys([*members(spec), *((outer,) if outer else ())])
+    if len(wanted) == 1:
+        return _open(spec, console)
+    with ExitStack() as opened:
+        llms = {name: opened.enter_context(closing(_open(name, console))) for name in wanted}
+        opened.pop_all()
+    return Several(spec, llms)
+
+
+def _open(spec: str, console: Console) -> LLM:
+    if spec in (NO_LLM, STAND_IN):
         return NoLLM()
     with fetching(console) as show:
         return connect(spec, progress=show)
 
 
-def conduct_and_report(workspace: Workspace, run: Run, llm: LLM, console: Console) -> Stop:
-    """Go on with a run to its end or a stop; write its results and print its summary."""
+def conduct_and_report(
+    workspace: Workspace, run: Run, llm: LLM, console: Console, on: Terms | None = None
+) -> Stop:
+    """Go on with a run to its end or a stop; write its results and print its summary.
+
+    on: limits and prices that change from here on.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     records = workspace.records(run.id)
+    run = under(run, records, on or Terms())
     folder = workspace.folder(run.id)
-    _introduce(run, len(records), console)
-    with Terminal(run, records, folder / "trials", console) as terminal:
-        stop = conduct(workspace, run, llm, terminal)
+    _introduce(run, records, console)
+    alive = "terminal" not in models(run)  # else what it draws would run into what a person types
+    with Terminal(run, records, folder / "trials", console, alive) as terminal:
+        stop = conduct(workspace, run, llm, terminal, on=on)
     leave(workspace, run, console)
     console.print(summary_panel(summarise(run, workspace.records(run.id))))
     begun = History(run.space, workspace.records(run.id)).best is not None
     if stop.reason == "interrupted" or (stop.reason == "failed" and begun and llm.name != NO_LLM):
         console.print(f"go on with: bilevel resume {run.id}")
+    if stop.reason in ("budget", "wall"):
+        name = stop.detail.partition("=")[0]
+        more = limit_text(name, 2 * limits_of(run)[name])
+        console.print(f"go on with more of it: bilevel resume {run.id} --budget {more}")
     return stop
 
 
@@ -94,24 +126,50 @@ def leave(workspace: Workspace, run: Run, console: Console) -> None:
     console.print(f"results in {folder}", style="dim")
 
 
-def _introduce(run: Run, records: int, console: Console) -> None:
+def _introduce(run: Run, records: Sequence[Record], console: Console) -> None:
     goal = "lower" if run.objective.direction == "min" else "higher"
-    verb = "going on with" if records else "starting"
+    begun = any(isinstance(r, Opening) for r in records) or History(run.space, records).trials
+    verb = "going on with" if begun else "starting"
     console.print(
         f"{verb} [bold]{run.id}[/bold]: task {run.task}, {run.objective.metric} ({goal} is better)"
-        f"\n{len(run.space)} parameters, {run.evals} evaluations, LLM {run.llm}, seed {run.seed}"
+        f"\n{len(run.space)} parameters, {run.evals} evaluations, LLM "
+        f"{escape(models_text(run.llm, run.llm_outer))}, seed {run.seed}"
     )
+    if run.tape:
+        rest = "the LLM answers what it does not hold" if run.mixed else "no model is asked"
+        console.print(f"replies come from the tape of {escape(run.tape)}; {rest}", soft_wrap=True)
+    for name in models(run):
+        if name.startswith("mailbox:"):
+            console.print(f"answers are awaited in {escape(name[8:])}; its README.md says how")
     console.print(levels_text(run), soft_wrap=True)
+    for text in budget_texts(run, records):
+        console.print(text, markup=False, soft_wrap=True)
+    if joining := [f"{b.source.name} {b.source.sha[:8]}" for b in run.library if b.joins]:
+        console.print(f"of the library: {', '.join(joining)}", markup=False, soft_wrap=True)
     if run.outer.research != "off" and not run.outer.screening:
-        console.print(
-            "no screening: sources join without a trial on a surrogate (it needs scikit-learn: "
-            "pip install 'bilevel[search]')",
-            style="yellow",
-            soft_wrap=True,
-        )
+        console.print(unscreened_text(), style="yellow", markup=False, soft_wrap=True)
     if run.sandbox:
         weak = run.sandbox == "weak"
         console.print(sandbox_text(run), style="bold yellow" if weak else "dim", soft_wrap=True)
+
+
+def budget_texts(run: Run, records: Sequence[Record]) -> list[str]:
+    """What the models cost and what the run may spend, a line each; nothing for local ones only."""
+    costs = [p for p in price_list(run, records).values() if p.kind != "local"]
+    texts = [prices_text(p) for p in costs]
+    if run.limits or run.wall is not None:
+        texts.append(f"budget: {limits_text(limits_of(run))}")
+    if not costs and any(name.endswith("usd") for name in run.limits):
+        texts.append("the models are local and cost nothing here: a limit on USD stops none")
+    return texts
+
+
+def unscreened_text() -> str:
+    """What a run without screening does without; the remedy only where a library is missing."""
+    text = "no screening: sources join without a trial on a surrogate"
+    if can_screen():
+        return text
+    return f"{text}; scikit-learn, which it needs, is not here: pip install 'bilevel[search]'"
 
 
 def levels_text(run: Run) -> str:

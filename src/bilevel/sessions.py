@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Way = Literal["fill", "complete", "write", "improve", "combine", "repair"]
+Way = Literal["fill", "complete", "write", "improve", "combine", "repair", "submit"]
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A source that was judged.
 
-    way: how the LLM was asked for it. written: what it wrote, as it came; source: the same as it
+    way: how the LLM was asked for it; by `submit` it came unasked. written: what it wrote, as it came; source: the same as it
     was judged, normalised, and name its class. rule: of the gate, that refused it, "" if none did;
     words: what its author was told. figures: what the gate measured, by name. parents: shas of
     the sources that it was made from.

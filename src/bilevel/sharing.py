@@ -27,12 +27,16 @@ class Sharing:
 
     deterministic: whether the same values and seed always give the same outcome; if not, each run
     evaluates for itself. A timeout says as much of the machine as of the values: never taken over.
+    baselines: whether even then all count from the same measurements of the baseline.
     """
 
-    def __init__(self, space: Space, objective: Objective, deterministic: bool) -> None:
+    def __init__(
+        self, space: Space, objective: Objective, deterministic: bool, baselines: bool = False
+    ) -> None:
         self._space = space
         self._objective = objective
         self._deterministic = deterministic
+        self._baselines = baselines
         self._asked: Counter[tuple[str, str]] = Counter()
         self._replies: dict[tuple[str, int], Reply] = {}
         self._outcomes: dict[tuple[str, int], tuple[Outcome, float]] = {}
@@ -43,11 +47,17 @@ class Sharing:
             number = self._asked[run, record.key]
             self._replies.setdefault((record.key, number), record.reply)
             self._asked[run, record.key] += 1
-        elif isinstance(record, Trial) and self._deterministic and record.status != "timeout":
+        elif isinstance(record, Trial) and self._holds(record):
             value = None if record.score is None else self._objective.value(record.score)
             outcome = Outcome(record.status, value, record.metrics, record.error)
             key = self._space.key(record.values), record.seed
             self._outcomes.setdefault(key, (outcome, record.seconds))
+
+    def _holds(self, trial: Trial) -> bool:
+        """Whether its outcome would be another run's too, or is to be."""
+        if self._deterministic:
+            return trial.status != "timeout"
+        return self._baselines and trial.role == "baseline" and trial.status == "ok"
 
     def llm(self, model: str, llm: LLM, own: Iterable[Call] = ()) -> LLM:
         """An LLM that asks `llm` only what no run asked. own: calls of the run that is to ask it.

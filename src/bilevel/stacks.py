@@ -39,7 +39,7 @@ def entries(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 
 def needs_sandbox(run: Run) -> bool:
     """Whether the run holds code that is not ours: generated, or a user's file."""
-    return run.outer.research != "off" or bool(run.sources)
+    return run.outer.research != "off" or bool(run.sources or run.library)
 
 
 def layers(run: Run, sandbox: Sandbox | None = None) -> list[Layer]:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from bilevel.errors import InvalidCandidate
+from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Message, Objective, Steering, Strategy
@@ -61,15 +61,20 @@ class Steerer:
         talk = self._messages(history, view, evidence)
         wish, reason = None, ""
         for attempt in range(REPAIRS + 1):
-            reply = self.tape.complete(
-                talk,
-                schema(view, evidence),
-                seed=derive(self.seed, "steer", cycle, attempt),
-                max_tokens=MAX_TOKENS,
-                step=view.step,
-                level="1.5",
-                purpose="steer repair" if attempt else "steer",
-            )
+            try:
+                reply = self.tape.complete(
+                    talk,
+                    schema(view, evidence),
+                    seed=derive(self.seed, "steer", cycle, attempt),
+                    max_tokens=MAX_TOKENS,
+                    step=view.step,
+                    level="1.5",
+                    purpose="steer repair" if attempt else "steer",
+                )
+            except OverBudget:
+                if not attempt:
+                    raise
+                break  # the first reply is paid for, and is used as far as it goes
             try:
                 wish = parse(reply.text)
                 reason = _wording(view, wish.guidance)

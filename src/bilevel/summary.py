@@ -10,15 +10,19 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bilevel.budget import in_force
+from bilevel.costs import Expected, costs
 from bilevel.describe import REFUSAL_KINDS, changes, refusal_kind, repair_reason, start_values
+from bilevel.ensemble import Asked, asked
 from bilevel.history import History
 from bilevel.levels import OuterLoop, outer_loop
 from bilevel.model import (
     Call,
     Direction,
     Objective,
+    Prices,
     Proposal,
     Record,
     Refusal,
@@ -78,6 +82,7 @@ class Usage:
 
     rejected: LLM replies that were not accepted, by kind; those mended by a repair included.
     seconds_per_proposal: median over steps, repairs included. seconds_per_evaluation: median.
+    taken: of the replies, how many came from the tape of which run.
     """
 
     llm_calls: int
@@ -91,6 +96,7 @@ class Usage:
     jobs: int
     job_seconds: float
     seconds_per_evaluation: float | None
+    taken: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,16 @@ class Summary:
     stop: why it ended, None while it goes on or when it was killed.
     gain: of the best value over the baseline's on the same seed; gain_percent: of the baseline's
     magnitude; gain_in_noise: in standard deviations of the baseline. incumbent: id of the trial
-    that the next proposal would start from.
+    that the next proposal would start from. llm_outer: the model of Levels 1.5 and 2, "" for the
+    same. models: what each was asked, where there are several. usd: what the calls cost, None where
+    not known; prices: by which. expected: what was estimated before the run, beside what it took.
     """
 
     run: str
     task: str
     llm: str
+    llm_outer: str
+    models: tuple[Asked, ...]
     seed: int
     created: str
     metric: str
@@ -121,12 +131,16 @@ class Summary:
     counts: Counts
     usage: Usage
     outer: OuterLoop
+    usd: float | None
+    prices: tuple[Prices, ...]
+    expected: tuple[Expected, ...]
     stop: StopReason | None
     stop_detail: str
 
 
 def summarise(run: Run, records: Sequence[Record]) -> Summary:
     """The numbers of a run so far; `records` is its log, in order, all kinds together."""
+    run, took = in_force(run, records), costs(run, records)
     history = History(run.space, records)
     baseline = measured_baseline(history, run.objective)
     best = _best(history, run.objective)
@@ -138,6 +152,8 @@ def summarise(run: Run, records: Sequence[Record]) -> Summary:
         run=run.id,
         task=run.task,
         llm=run.llm,
+        llm_outer=run.llm_outer,
+        models=asked(run, records),
         seed=run.seed,
         created=run.created,
         metric=run.objective.metric,
@@ -153,6 +169,9 @@ def summarise(run: Run, records: Sequence[Record]) -> Summary:
         counts=_counts(run, history),
         usage=_usage(history, [r for r in records if isinstance(r, Call)]),
         outer=outer_loop(run, records),
+        usd=took.total.usd,
+        prices=took.prices,
+        expected=took.expected,
         stop=None if stop is None else stop.reason,
         stop_detail="" if stop is None else stop.detail,
     )
@@ -228,6 +247,7 @@ def _usage(history: History, calls: Sequence[Call]) -> Usage:
         jobs=len(ran),
         job_seconds=sum(ran),
         seconds_per_evaluation=statistics.median(ran) if ran else None,
+        taken=dict(Counter(c.reply.taken for c in calls if c.reply.taken)),
     )
 
 

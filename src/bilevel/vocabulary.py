@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from bilevel.conformance.remedies import KNOWN, members, with_remedy
-from bilevel.mending import unknown
+from bilevel.free_names import unknown
 from bilevel.model import Move
 from bilevel.sandbox.policy import DUNDERS
 

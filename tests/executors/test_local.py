@@ -1,11 +1,13 @@
 """The local executor: the contract, and what hostile or unlucky jobs do to it."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from bilevel.conformance.executor import PATIENCE, ExecutorSuite, finish, python
 from bilevel.errors import ExecutorError
-from bilevel.executors import folder
+from bilevel.executors import folder, supervisor
 from bilevel.executors.local import LocalExecutor
 from bilevel.model import Job
 
@@ -103,14 +105,16 @@ def test_output_over_the_limit_counts_even_if_the_job_ends_before_a_look_at_it(
     assert (result.killed, len(result.output)) == ("output", 1000)
 
 
-# Processes that ignore SIGTERM and are for ever replaced by a child in a session of its own, so
-# that a list of them is out of date as soon as it is made.
+# Processes that ignore SIGTERM and are ever again replaced by a child in a session of its own, so
+# that a list of them is out of date as soon as it is made. They end by themselves where a test
+# fails to.
 BOMB = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+until = time.monotonic() + 60
 for _ in range(5):
     os.fork()
-while True:
+while time.monotonic() < until:
     time.sleep(0.02)
     if os.fork():
         os._exit(0)
@@ -124,7 +128,7 @@ def test_a_fork_bomb_is_cleared(executor: LocalExecutor) -> None:
     )
     begun = time.monotonic()
     ((_, result),) = executor.wait(PATIENCE)
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 10.0  # It takes 1.1; other work on the machine adds to it.
     assert (result.killed, result.output) == ("timeout", "")
 
 
@@ -138,6 +142,64 @@ def test_a_job_that_kills_its_supervisor_is_a_result(executor: LocalExecutor) ->
     assert result.exit == -9
     assert "bye\n" in result.output
     assert "the process that watches this job got signal 9" in result.output
+
+
+# A job that leaves processes which share its lock on a file, and kills its supervisor.
+ORPHANS = """
+import fcntl, os, subprocess, sys, time
+lock = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+def leave(*command, **fields):
+    subprocess.Popen(command, start_new_session=True, pass_fds=[lock], **fields)
+{}
+os.kill(os.getppid(), 9)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper, which only Linux has")
+@pytest.mark.parametrize(
+    "orphans",
+    [
+        "leave('sleep', '60')",
+        "for _ in range(30): leave('sleep', '60')",  # Some still in the midst of exec.
+        "leave('sleep', '60', env={}, cwd='/')",  # One that has nothing of the job's about it.
+        "leave(sys.executable, '-c', sys.argv[2]); time.sleep(0.5)",  # A fork bomb.
+    ],
+)
+def test_nothing_outlives_a_supervisor_that_is_killed(
+    executor: LocalExecutor, tmp_path: Path, orphans: str
+) -> None:
+    (result,) = finish(executor, python(ORPHANS.format(orphans), str(tmp_path / "lock"), BOMB))
+    assert result.exit == -9
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Raises where any of them still runs.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper, which only Linux has")
+def test_nothing_outlives_a_guard_that_is_killed(executor: LocalExecutor, tmp_path: Path) -> None:
+    guard = "int(open(f'/proc/{os.getppid()}/stat').read().split()[3])"
+    kill = f"leave('sleep', '60'); os.kill({guard}, 9); time.sleep(60)"
+    (result,) = finish(executor, python(ORPHANS.format(kill), str(tmp_path / "lock")))
+    assert (result.exit, result.killed) == (-9, "")
+    assert "the process that watches this job got signal 9" in result.output
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.skipif(not supervisor.LISTED, reason="this kernel does not list children")
+def test_children_are_found_with_and_without_the_kernels_list() -> None:
+    # The kernel lists a child with the thread that started it.
+    with (
+        subprocess.Popen(["sleep", "60"]) as child,
+        ThreadPoolExecutor(1) as pool,
+        pool.submit(subprocess.Popen, ["sleep", "60"]).result() as of_thread,
+    ):
+        listed, scanned = supervisor.children(os.getpid()), supervisor.scanned()(os.getpid())
+        child.kill()
+        of_thread.kill()
+    assert {child.pid, of_thread.pid} <= set(listed) & set(scanned)
+    assert supervisor.children(child.pid) == []
 
 
 def test_a_supervisor_that_fails_is_told(
@@ -227,12 +289,11 @@ def test_a_job_costs_little_besides_itself(executor: LocalExecutor) -> None:
 
 def test_waiting_for_a_job_does_not_spin(executor: LocalExecutor) -> None:
     executor.submit(1, Job(("sleep", "600"), timeout=600))
-    (supervisor,) = psutil.Process().children()
     executor.wait(0.3)
-    before = supervisor.cpu_times()
+    busy = psutil.Process().children(recursive=True)
+    before = sum(sum(process.cpu_times()[:2]) for process in busy)
     executor.wait(1.0)
-    after = supervisor.cpu_times()
-    assert (after.user + after.system) - (before.user + before.system) < 0.1
+    assert sum(sum(process.cpu_times()[:2]) for process in busy) - before < 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,16 @@
+import json
 import logging
-import socket
-import time
-import traceback
 from collections.abc import Iterator
-from email.utils import formatdate
 from typing import Any
 
 import pytest
+from adapters import KEY, OPENAI, SCHEMA, TALK, Client
 from fake_openai import Answer, FakeOpenAI, completion, refusal, serving
 
 from bilevel.errors import ConfigError, LLMRejected, LLMUnavailable
-from bilevel.llm.http import LARGEST_BODY, HttpLLM
-from bilevel.model import Message, Reply
-
-TALK = (Message("system", "Be brief."), Message("user", "Propose."))
-SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
-KEY = "sk-planted-0123456789"
+from bilevel.llm.forms import Manner
+from bilevel.llm.http import HttpLLM
+from bilevel.llm.memory import Memory
 
 
 @pytest.fixture
@@ -24,23 +19,31 @@ def fake() -> Iterator[FakeOpenAI]:
         yield server
 
 
-class Client(HttpLLM):
-    """Sleeps on paper only."""
+def client(fake: FakeOpenAI, **more: Any) -> Client:
+    return OPENAI.client(fake, **more)
 
-    def __init__(self, url: str, **more: Any) -> None:
-        self.slept: list[float] = []
-        super().__init__(url, "m", sleep=self.slept.append, **{"timeout": 5, "attempts": 3, **more})
 
-    def ask(self, schema: dict[str, Any] | None = None, seed: int = 7) -> Reply:
-        try:
-            return self.complete(TALK, schema, seed=seed, max_tokens=50)
-        finally:
-            self.close()
+def form_of(body: dict[str, Any]) -> str:
+    """The form in which a request asks for a schema, as the server sees it."""
+    if "tools" in body:
+        return "tool"
+    kind = body.get("response_format", {}).get("type", "text")
+    narrow = kind == "json_schema" and "minLength" not in json.dumps(body)
+    return "narrow_schema" if narrow else str(kind)
+
+
+LONG = {
+    "type": "object",
+    "properties": {"x": {"type": "string", "minLength": 3}, "y": {"const": 1}},
+    "required": ["x"],
+}
 
 
 def test_a_request_carries_all_and_the_reply_all_that_came_back(fake: FakeOpenAI) -> None:
-    client = Client(fake.url, key=KEY, key_from="SOME_KEY", temperature=0.2)
-    reply = client.ask(SCHEMA)
+    answer = completion()
+    answer.headers["x_request_id"] = "req-7"
+    fake.answers = [answer]
+    reply = client(fake, key=KEY, key_from="SOME_KEY", temperature=0.2).ask(SCHEMA)
     request = fake.requests[0]
     assert request.path == "/v1/chat/completions"
     assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -54,6 +57,7 @@ def test_a_request_carries_all_and_the_reply_all_that_came_back(fake: FakeOpenAI
     assert reply.text == "hello"
     assert (reply.model, reply.finish, reply.attempts) == ("fake-1", "stop", 1)
     assert (reply.tokens_in, reply.tokens_out, reply.tokens_cached) == (20, 3, 0)
+    assert (reply.temperature, reply.form, reply.request_id) == (0.2, "json_schema", "req-7")
     assert 0 < reply.seconds < 5
 
 
@@ -70,21 +74,26 @@ def test_what_the_environment_holds_for_openai_goes_to_no_other_host(
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-the-user")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-the-user")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {KEY}")
-    Client(fake.url).ask()
+    client(fake).ask()
     sent = str(fake.requests[0].headers)
     assert KEY not in sent
     assert "of-the-user" not in sent
 
 
-def test_loopback_goes_past_a_proxy(fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert Client(fake.url).ask().text == "hello"
-
-
 def test_seeds_of_any_size_fit_32_bits(fake: FakeOpenAI) -> None:
-    Client(fake.url).ask(seed=2**200 + 5)
+    client(fake).ask(seed=2**200 + 5)
     assert fake.requests[0].body["seed"] == 5
+
+
+def test_an_empty_reply_is_asked_again_with_another_seed(fake: FakeOpenAI) -> None:
+    fake.answers = [refusal(500, "oops"), completion(""), completion("ok")]
+    client(fake).ask(seed=7)
+    assert [r.body["seed"] for r in fake.requests] == [7, 7, 8]
+
+
+def test_room_to_think_is_added_to_the_limit(fake: FakeOpenAI) -> None:
+    client(fake, room=4096, token_limit="max_completion_tokens").ask()
+    assert fake.requests[0].body["max_completion_tokens"] == 50 + 4096
 
 
 @pytest.mark.parametrize(
@@ -99,230 +108,224 @@ def test_cached_tokens_are_read_in_every_dialect(
     fake: FakeOpenAI, more: dict[str, Any], cached: int
 ) -> None:
     fake.answers = [completion(**more)]
-    reply = Client(fake.url).ask()
+    reply = client(fake).ask()
     assert (reply.tokens_in, reply.tokens_cached) == (20, cached)
+
+
+PARTS = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+    {"type": "text", "text": "yes"},
+]
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         completion("<think>\nhm</think>\n\nyes"),
+        completion("hm\n</think>\n\nyes"),
+        completion("<thinking>hm</thinking>yes"),
+        completion("[THINK]hm[/THINK]yes"),
         completion("yes", message={"reasoning_content": "hm"}),
         completion("yes", message={"reasoning": "hm"}),
+        completion(None, message={"content": PARTS}),
     ],
 )
 def test_thoughts_are_set_apart(fake: FakeOpenAI, answer: Answer) -> None:
     fake.answers = [answer]
-    reply = Client(fake.url).ask()
+    reply = client(fake).ask()
     assert (reply.text, reply.reasoning) == ("yes", "hm")
 
 
 def test_a_think_tag_inside_the_text_stays(fake: FakeOpenAI) -> None:
-    fake.answers = [completion("no <think> here")]
-    assert Client(fake.url).ask().text == "no <think> here"
+    for text in ("no <think> here", "no <think> here</think>"):
+        fake.answers = [completion(text)]
+        assert client(fake).ask().text == text
 
 
-FAULTS = [
-    pytest.param(refusal(500, "oops"), "500: oops", id="500"),
-    pytest.param(refusal(429, "slow down"), "429: slow down", id="429"),
-    pytest.param(refusal(408, "late"), "408: late", id="408"),
-    pytest.param(Answer(b""), "the answer is empty", id="empty"),
-    pytest.param(Answer(b"<html>", kind="text/html"), "text/html, not JSON", id="content type"),
-    pytest.param(Answer(b'{"choices": [{"mess'), "no chat completion", id="broken JSON"),
-    pytest.param(Answer(b'{"error": "odd"}'), "choices: Field required", id="no choices"),
-    pytest.param(Answer(b'{"choices"', short=99), "complete message body", id="cut mid-body"),
-    pytest.param(Answer(b" " * (10 * 2**20)), f"longer than {LARGEST_BODY:,} bytes", id="10 MB"),
-    pytest.param(completion(""), "no text", id="no text"),
-    pytest.param(completion(None), "no text", id="null"),
-    pytest.param(
-        completion("<think>for ever", finish="length"),
-        "thoughts only (finish: length); max_tokens is too small",
-        id="thoughts only",
-    ),
-]
+def test_thoughts_that_leave_no_room_for_a_reply_are_named(fake: FakeOpenAI) -> None:
+    fake.answers = [completion("<think>for ever", finish="length")]
+    with pytest.raises(LLMUnavailable, match=r"thoughts only \(finish: length\).*thoughts=8192"):
+        client(fake).ask()
 
 
-@pytest.mark.parametrize(("answer", "cause"), FAULTS)
-def test_a_fault_is_retried_and_named(fake: FakeOpenAI, answer: Answer, cause: str) -> None:
-    fake.answers = [answer, completion("at last")]
-    reply = Client(fake.url).ask()
-    assert (reply.text, reply.attempts) == ("at last", 2)
-    fake.requests.clear()
-    fake.answers = [answer]
-    client = Client(fake.url)
-    with pytest.raises(LLMUnavailable) as caught:
-        client.ask()
-    assert cause in str(caught.value)
-    assert fake.url in str(caught.value)
-    assert "3 attempts" in str(caught.value)
-    assert len(fake.requests) == 3
-    assert len(client.slept) == 2
-
-
-def test_an_empty_reply_is_asked_again_with_another_seed(fake: FakeOpenAI) -> None:
-    fake.answers = [refusal(500, "oops"), completion(""), completion("ok")]
-    Client(fake.url).ask(seed=7)
-    assert [r.body["seed"] for r in fake.requests] == [7, 7, 8]
-
-
-def test_retry_after_is_honoured_in_both_forms(fake: FakeOpenAI) -> None:
-    date = formatdate(time.time() + 60, usegmt=True)
-    fake.answers = [
-        refusal(429, "slow", retry_after="40"),
-        refusal(503, "slow", retry_after=date),
-        completion(),
-    ]
-    client = Client(fake.url)
-    client.ask()
-    assert client.slept[0] == 40
-    assert 50 < client.slept[1] <= 60
-
-
-def test_a_wait_beyond_reason_ends_at_once(fake: FakeOpenAI) -> None:
-    fake.answers = [refusal(429, "daily limit", retry_after="9000")]
-    client = Client(fake.url)
-    with pytest.raises(LLMUnavailable, match=r"asks to wait 9000 s .*daily limit.* later"):
-        client.ask()
-    assert client.slept == []
-
-
-def test_waits_grow_and_differ(fake: FakeOpenAI) -> None:
-    fake.answers = [refusal(500, "oops")]
-    waits = []
-    for _ in range(5):
-        client = Client(fake.url, attempts=6)
-        with pytest.raises(LLMUnavailable):
-            client.ask()
-        waits.append(client.slept)
-    assert len({w[0] for w in waits}) > 1
-    assert all(w[n] <= 0.5 * 2 ** (n + 1) for w in waits for n in range(5))
+def test_a_refusal_by_the_model_is_a_reply(fake: FakeOpenAI) -> None:
+    fake.answers = [completion(None, message={"refusal": "I will not."})]
+    reply = client(fake).ask()
+    assert (reply.text, reply.finish, reply.attempts) == ("I will not.", "refusal", 1)
+    fake.answers = [completion(None, finish="content_filter")]
+    reply = client(fake).ask()
+    assert reply.finish == "content_filter"
+    assert "refused" in reply.text
 
 
 @pytest.mark.parametrize(
-    ("status", "remedy"),
+    ("error", "cause"),
     [
-        (400, "change the request"),
-        (401, "set SOME_KEY to a key that is valid there"),
-        (402, "top up"),
-        (403, "set SOME_KEY"),
-        (404, "check the model's name, and the base URL"),
-        (413, "shorten the prompt"),
-        (418, "documentation"),
+        ({"code": 502, "message": "no provider"}, "no provider"),
+        ("odd", "an error in place of an answer: odd"),
     ],
 )
-def test_a_refusal_is_final_and_says_what_to_do(fake: FakeOpenAI, status: int, remedy: str) -> None:
-    fake.answers = [refusal(status, "because")]
-    with pytest.raises(LLMRejected) as caught:
-        Client(fake.url, key=KEY, key_from="SOME_KEY").ask()
-    assert f"{status}: because" in str(caught.value)
-    assert remedy in str(caught.value)
+def test_an_error_that_comes_as_a_success_is_retried(
+    fake: FakeOpenAI, error: Any, cause: str
+) -> None:
+    failed = Answer(json.dumps({"error": error}).encode())
+    midway = completion("{", finish="error")
+    fake.answers = [failed, midway, completion("ok")]
+    assert client(fake).ask().attempts == 3
+    fake.requests.clear()
+    fake.answers = [failed]
+    with pytest.raises(LLMUnavailable, match=cause):
+        client(fake).ask()
+
+
+def test_a_refusal_that_comes_as_a_success_is_final(fake: FakeOpenAI) -> None:
+    fake.answers = [Answer(b'{"error": {"code": 402, "message": "Insufficient credits"}}')]
+    with pytest.raises(LLMRejected, match=r"Insufficient credits.*top up"):
+        client(fake).ask()
     assert len(fake.requests) == 1
 
 
-def test_a_spent_quota_is_not_retried(fake: FakeOpenAI) -> None:
-    fake.answers = [
-        Answer(b'{"error": {"message": "none left", "code": "insufficient_quota"}}', 429)
-    ]
-    with pytest.raises(LLMRejected, match=r"none left.*top up"):
-        Client(fake.url).ask()
+def only(*taken: str) -> Any:
+    """A server that knows these forms alone, and answers a tool's call by one."""
+
+    def answer(request: Any) -> Answer:
+        form = form_of(request.body)
+        if form not in taken:
+            return refusal(400, f"This response_format type is unavailable now ({form})")
+        if form == "tool":
+            call = {"function": {"name": "reply", "arguments": '{"x": "abc"}'}}
+            return completion("I call it.", message={"tool_calls": [call]}, finish="tool_calls")
+        if form == "text":
+            return completion('Sure!\n```json\n{"x": "abc"}\n```\nAnything else?')
+        return completion('{"x": "abc"}')
+
+    return answer
 
 
-def test_a_missing_key_is_called_missing(fake: FakeOpenAI) -> None:
-    fake.answers = [refusal(401, "who are you")]
-    with pytest.raises(LLMRejected, match="no key was sent: set BILEVEL_API_KEY"):
-        Client(fake.url).ask()
-
-
-def test_a_server_without_json_schema_gets_the_schema_in_words(
-    fake: FakeOpenAI, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("taken", ["json_schema", "narrow_schema", "tool", "json_object", "text"])
+def test_the_strongest_form_that_is_taken_is_found_and_remembered(
+    fake: FakeOpenAI, caplog: pytest.LogCaptureFixture, tmp_path: Any, taken: str
 ) -> None:
-    unavailable = "This response_format type is unavailable now"
-    fake.answers = [
-        lambda r: (
-            refusal(400, unavailable)
-            if r.body["response_format"]["type"] == "json_schema"
-            else completion('{"x": 1}')
-        )
-    ]
-    client = HttpLLM(fake.url, "m")
-    with caplog.at_level(logging.WARNING, "bilevel"):
-        for _ in range(2):
-            reply = client.complete(TALK, SCHEMA, seed=1, max_tokens=9)
-            assert reply.text == '{"x": 1}'
-    client.close()
-    kinds = [r.body["response_format"]["type"] for r in fake.requests]
-    assert kinds == ["json_schema", "json_object", "json_object"]
+    fake.answers = [only(taken)]
+    memory = Memory(tmp_path / "cache" / "servers.json")
+    llm = HttpLLM(fake.url, "m", memory=memory)
+    with caplog.at_level(logging.INFO, "bilevel"):
+        replies = [llm.complete(TALK, LONG, seed=1, max_tokens=9) for _ in range(2)]
+    llm.close()
+    assert [json.loads(r.text) for r in replies] == [{"x": "abc"}] * 2
+    assert [r.form for r in replies] == [taken] * 2
+    asked = [form_of(r.body) for r in fake.requests]
+    forms = ["json_schema", "narrow_schema", "tool", "json_object", "text"]
+    assert asked == [*forms[: forms.index(taken) + 1], taken]
+    assert [r.attempts for r in replies] == [len(asked) - 1, 1]
+    assert len(caplog.records) == 1
+    assert f"schemas go as {taken}" in caplog.text
+    assert ("unavailable now (json_schema)" in caplog.text) is (taken != "json_schema")
+
+    fake.requests.clear()
+    again = HttpLLM(fake.url, "m", memory=Memory(memory.path))
+    assert again.complete(TALK, LONG, seed=1, max_tokens=9).attempts == 1
+    again.close()
+    assert [form_of(r.body) for r in fake.requests] == [taken]
+
+
+def test_what_stands_around_the_answer_is_kept_among_the_thoughts(fake: FakeOpenAI) -> None:
+    fake.answers = [only("text")]
+    reply = client(fake).ask(LONG)
+    assert reply.reasoning.startswith("Sure!")
+    assert reply.reasoning.endswith("Anything else?")
+    fake.answers = [only("tool")]
+    assert client(fake).ask(LONG).reasoning == "I call it."
+
+
+def test_weaker_forms_are_told_the_schema_in_words(fake: FakeOpenAI) -> None:
+    fake.answers = [only("json_object")]
+    client(fake).ask(LONG)
     system = fake.requests[-1].body["messages"][0]["content"]
     assert system.startswith("Be brief.")
-    assert '"required": ["x"]' in system
-    assert len(caplog.records) == 1
-    assert unavailable in caplog.text
+    assert '"minLength": 3' in system
+    assert all("minLength" not in str(r.body["messages"]) for r in fake.requests[:-1])
 
 
-def test_a_request_that_is_bad_in_itself_does_not_switch_the_format(
+def test_the_narrow_form_is_what_strict_servers_take(fake: FakeOpenAI) -> None:
+    fake.answers = [only("narrow_schema")]
+    client(fake).ask(LONG)
+    sent = fake.requests[-1].body["response_format"]["json_schema"]["schema"]
+    assert sent["properties"]["x"] == {"type": "string", "description": "at least 3 characters"}
+    assert sent["properties"]["y"] == {"enum": [1], "type": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', "seed"),
+        ("Unsupported value: 'temperature' does not support 0.7 with this model.", "temperature"),
+        ("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", "max_tokens"),
+    ],
+)
+def test_a_field_that_a_server_does_not_know_is_left_out_and_that_remembered(
+    fake: FakeOpenAI, tmp_path: Any, words: str, field: str
+) -> None:
+    fake.answers = [lambda r: refusal(400, words) if field in r.body else completion('{"x": "a"}')]
+    memory = Memory(tmp_path / "servers.json")
+    reply = client(fake, memory=memory).ask()
+    assert reply.attempts == 2
+    if field == "max_tokens":
+        assert fake.requests[-1].body["max_completion_tokens"] == 50
+    assert reply.temperature == (None if field == "temperature" else 0.7)
+    assert memory.find(fake.url, "m") == Manner("json_schema", frozenset({field}))
+    assert client(fake, memory=memory).ask(LONG).attempts == 1
+
+
+def test_a_request_that_is_bad_in_itself_changes_nothing(
     fake: FakeOpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake.answers = [refusal(400, "context too long")]
-    client = HttpLLM(fake.url, "m")
+    fake.answers = [refusal(400, "bad in every form")]
+    llm = HttpLLM(fake.url, "m")
     for _ in range(2):
-        with pytest.raises(LLMRejected, match="context too long"):
-            client.complete(TALK, SCHEMA, seed=1, max_tokens=9)
-    client.close()
-    kinds = [r.body["response_format"]["type"] for r in fake.requests]
-    assert kinds == ["json_schema", "json_object"] * 2
+        with pytest.raises(LLMRejected, match="bad in every form"):
+            llm.complete(TALK, SCHEMA, seed=1, max_tokens=9)
+    llm.close()
+    assert len(fake.requests) == 10
+    assert fake.requests[0].body == fake.requests[5].body
     assert not caplog.records
 
 
-@pytest.mark.parametrize("status", [400, 401, 429, 500])
-def test_the_key_is_nowhere_to_be_seen(
-    fake: FakeOpenAI, status: int, caplog: pytest.LogCaptureFixture
+def test_one_schema_that_is_refused_does_not_weaken_a_form_that_works(fake: FakeOpenAI) -> None:
+    odd = {**SCHEMA, "title": "odd"}
+    fake.answers = [
+        lambda r: (
+            refusal(400, "odd schema")
+            if "response_format" in r.body and "odd" in json.dumps(r.body)
+            else completion('{"x": 1}')
+        )
+    ]
+    llm = HttpLLM(fake.url, "m")
+    forms = [llm.complete(TALK, s, seed=1, max_tokens=9).form for s in (SCHEMA, odd, SCHEMA)]
+    llm.close()
+    assert forms == ["json_schema", "tool", "json_schema"]
+
+
+def test_a_form_that_is_taken_and_not_heeded_is_given_up(
+    fake: FakeOpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake.answers = [refusal(status, f"your key {KEY} is odd")]
-    client = Client(fake.url, key=KEY)
-    with caplog.at_level(logging.DEBUG), pytest.raises((LLMRejected, LLMUnavailable)) as caught:
-        client.ask()
-    shown = "".join(traceback.format_exception(caught.value))
-    assert "your key *** is odd" in shown
-    assert KEY not in shown + repr(client) + caplog.text
+    fake.answers = [
+        lambda r: completion('{"x": 1}' if form_of(r.body) == "json_object" else "I would try 3.")
+    ]
+    llm = HttpLLM(fake.url, "m")
+    replies = [llm.complete(TALK, SCHEMA, seed=1, max_tokens=9) for _ in range(5)]
+    llm.close()
+    assert [r.form for r in replies] == ["json_schema"] * 2 + ["tool"] * 2 + ["json_object"]
+    assert replies[0].text == "I would try 3."
+    assert "2 replies in a row did not fit the schema" in caplog.text
 
 
-def test_a_key_in_a_body_that_is_no_completion_is_hidden(fake: FakeOpenAI) -> None:
-    fake.answers = [Answer(f'{{"echo": "{KEY}"}}'.encode())]
-    with pytest.raises(LLMUnavailable) as caught:
-        Client(fake.url, key=KEY).ask()
-    assert "***" in str(caught.value)
-    assert KEY not in str(caught.value)
-
-
-@pytest.mark.parametrize("key", ["sk-x\n", "sk x", "schlüssel"])
-def test_a_key_that_cannot_be_sent_is_refused_unseen(key: str) -> None:
-    with pytest.raises(ConfigError, match="SOME_KEY") as caught:
-        HttpLLM("http://127.0.0.1/v1", "m", key, key_from="SOME_KEY")
-    assert key not in str(caught.value)
-
-
-def test_silence_beyond_the_timeout_is_a_fault(fake: FakeOpenAI) -> None:
-    fake.answers = [Answer(b"{}", delay=0.6), completion("in time")]
-    assert Client(fake.url, timeout=0.2).ask().attempts == 2
-    fake.requests.clear()
-    fake.answers = [Answer(b"{}", delay=0.6)]
-    with pytest.raises(LLMUnavailable, match=r"no answer within 0\.2 s"):
-        Client(fake.url, timeout=0.2).ask()
-
-
-def test_an_answer_that_trickles_beyond_the_timeout_is_a_fault(fake: FakeOpenAI) -> None:
-    fake.answers = [Answer(b" " * 40, drip=0.05)]
-    start = time.monotonic()
-    with pytest.raises(LLMUnavailable, match=r"not complete within 0\.2 s"):
-        Client(fake.url, timeout=0.2, attempts=1).ask()
-    assert time.monotonic() - start < 1
-
-
-def test_a_refused_connection_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with pytest.raises(LLMUnavailable, match=rf"127\.0\.0\.1:{port}/v1 .*refused"):
-        Client(f"http://127.0.0.1:{port}/v1").ask()
+def test_a_reply_that_was_cut_says_nothing_about_the_form(fake: FakeOpenAI) -> None:
+    fake.answers = [completion('{"x": ', finish="length")]
+    llm = HttpLLM(fake.url, "m")
+    replies = [llm.complete(TALK, SCHEMA, seed=1, max_tokens=9) for _ in range(4)]
+    llm.close()
+    assert {r.form for r in replies} == {"json_schema"}
 
 
 @pytest.mark.parametrize("url", ["", "api.example.com", "ftp://x/v1", "http://[::1"])

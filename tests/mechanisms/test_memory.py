@@ -112,9 +112,9 @@ def test_keeps_a_bounded_number_of_records() -> None:
 def test_the_second_run_of_a_task_is_told_of_the_first() -> None:
     first, second = Memory(), Memory()
     run = go(first, space=MIXED)
-    assert not any("Earlier runs" in talk[1].content for talk in run.llm.asked)
+    assert not any("Earlier runs" in talk[1].content for talk in run.llm.calls)
     second._restore(json.dumps(json.loads(first._state())))
     run = go(second, space=MIXED, seed=8)
-    assert "Advice: Earlier runs: " in run.llm.asked[0][1].content
+    assert "Advice: Earlier runs: " in run.llm.calls[0][1].content
     assert run.faults == []
     assert {r["run"] for r in second.records} == {1, 2}

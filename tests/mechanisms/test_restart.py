@@ -23,7 +23,7 @@ def test_goes_on_from_the_restart_point_and_shows_all_that_was_tried() -> None:
     assert run.drafts[10].move.parents == (0,)
     assert len(MIXED.changed(MIXED.defaults(), point.values)) == 2  # of five that have a range
     assert run.drafts[11].move.parents == (point.id,)
-    assert f"#{run.trials[0].id} " in run.llm.asked[-1][1].content
+    assert f"#{run.trials[0].id} " in run.llm.calls[-1][1].content
 
 
 def test_a_restart_point_that_fails_is_followed_by_another() -> None:

@@ -27,8 +27,8 @@ def shown_ids(talk: Sequence[Message]) -> set[int]:
 
 def test_the_llm_sees_the_baseline_and_its_own_batch_only() -> None:
     run = go(RestartWipe(), space=MIXED, evals=25)
-    assert shown_ids(run.llm.asked[-1]) == {0, *(t.id for t in run.trials[20:24])}
-    starts = [i for i, talk in enumerate(run.llm.asked) if shown_ids(talk) == {0}]
+    assert shown_ids(run.llm.calls[-1]) == {0, *(t.id for t in run.trials[20:24])}
+    starts = [i for i, talk in enumerate(run.llm.calls) if shown_ids(talk) == {0}]
     assert len(starts) >= 3  # the first request of each batch, and its repairs
 
 

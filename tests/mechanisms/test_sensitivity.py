@@ -22,7 +22,7 @@ def test_steps_each_parameter_with_a_range_once_and_asks_no_llm() -> None:
     values = {0: MIXED.defaults()} | {t.id: t.values for t in run.trials}
     for draft in run.drafts:
         assert len(MIXED.changed(values[draft.move.parents[0]], draft.values)) == 1
-    assert run.llm.asked == []
+    assert run.llm.calls == []
 
 
 def test_goes_on_in_the_best_direction_to_the_end_then_leaves_it_to_the_llm() -> None:

@@ -1,13 +1,14 @@
-"""Spaces, a landscape and an obedient LLM to try search strategies on, in the real loop."""
+"""Spaces, a landscape and a scripted LLM to try search strategies on, in the real loop."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from bilevel.llm.scripted import ScriptedLLM
 from bilevel.mechanism import Mechanism
 from bilevel.model import (
     Draft,
@@ -16,7 +17,6 @@ from bilevel.model import (
     Outcome,
     Param,
     Proposal,
-    Reply,
     Run,
     Space,
     Trial,
@@ -59,38 +59,17 @@ def bowl(values: Values, seed: int) -> Outcome:
     return Outcome("ok", loss, {"loss": loss})
 
 
-@dataclass
-class Obedient:
-    """An LLM that keeps to the schema: one or two changes, drawn from the request's own seed."""
-
-    name: str = "obedient"
-    asked: list[tuple[Message, ...]] = field(default_factory=list)
-
-    def complete(
-        self,
-        messages: Sequence[Message],
-        schema: Schema | None = None,
-        *,
-        seed: int,
-        max_tokens: int,
-    ) -> Reply:
-        assert schema is not None
-        self.asked.append(tuple(messages))
-        rng = random.Random(seed)
-        rule = schema["properties"]["changes"]
-        drawn = rng.sample(rule["items"]["anyOf"], rng.randint(1, rule["maxItems"]))
-        listed = [
-            {
-                "name": d["properties"]["name"]["const"],
-                "value": _value(rng, d["properties"]["value"]),
-            }
-            for d in drawn
-        ]
-        reply = {"changes": listed, "hypothesis": "This should help."}
-        return Reply(json.dumps(reply), self.name)
-
-    def close(self) -> None:
-        pass
+def obedient(messages: Sequence[Message], schema: Schema | None, seed: int) -> str:
+    """A reply that keeps to the schema: one or two changes, drawn from the request's own seed."""
+    assert schema is not None
+    rng = random.Random(seed)
+    rule = rng.choice(schema["properties"]["changes"]["anyOf"])
+    drawn = rng.sample(rule["items"]["anyOf"], rule["maxItems"])
+    listed = [
+        {"name": d["properties"]["name"]["const"], "value": _value(rng, d["properties"]["value"])}
+        for d in drawn
+    ]
+    return json.dumps({"changes": listed, "hypothesis": "This should help."})
 
 
 def _value(rng: random.Random, rule: dict[str, Any]) -> Value:
@@ -108,7 +87,7 @@ class Tried:
     """A finished run: its log, its LLM, and why it ended."""
 
     log: Log
-    llm: Obedient
+    llm: ScriptedLLM
     reason: str
 
     @property
@@ -144,7 +123,7 @@ def go(
     run = Run(RUN.id, RUN.task, space, LOSS, RUN.brief, RUN.seed, evals=20)
     slots = changes.get("slots", 1)
     assert isinstance(slots, int)
-    log, llm = Log() if log is None else log, Obedient()
+    log, llm = Log() if log is None else log, ScriptedLLM(obedient)
     loop = build(log, run=run, evaluator=Instant(slots, measure), layers=layers, **changes)
     tape = Tape(llm.name, llm, record=log.append)
     loop.proposer = Proposer(run.brief, run.objective, tape, loop.run.seed)

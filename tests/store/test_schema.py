@@ -86,7 +86,7 @@ def test_a_store_of_a_later_version_is_refused_untouched(path: Path) -> None:
         raw.execute("UPDATE bilevel_version SET version_num = '0099'")
     raw.close()
     before = path.read_bytes()
-    with pytest.raises(SchemaTooNew, match=r"schema 0099, but .* none after 0002; update bilevel"):
+    with pytest.raises(SchemaTooNew, match=r"schema 0099, but .* none after 0003; update bilevel"):
         SqliteStore(path)
     assert path.read_bytes() == before
 

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from bilevel.errors import ExecutorError
 from bilevel.executors import folder
 from bilevel.model import Job, JobResult
@@ -155,15 +153,15 @@ class LocalExecutor:
         log = running.folder / "run.log"
         output = folder.tail(log) if log.exists() else ""
         files = folder.collected(running.folder / "work", running.job)
+        status = running.process.returncode
+        if status < 0:
+            # Most likely by its own job. The supervisor's guard has cleared what the job left.
+            output += f"\nbilevel: the process that watches this job got signal {-status}\n"
         if running.report:
             report = json.loads(running.report)
             return JobResult(report["exit"], output, report["seconds"], report["killed"], files)
-        seconds = time.monotonic() - running.started
-        _kill_marked(str(running.folder / "tmp"))
-        status = running.process.returncode
         if status < 0:
-            # Only a signal from outside ends a supervisor so, most likely one of its own job's.
-            output += f"\nbilevel: the process that watches this job got signal {-status}\n"
+            seconds = time.monotonic() - running.started
             return JobResult(status, output, seconds, files=files)
         trouble = folder.tail(running.folder / "supervisor.log")
         self._let_go(running)
@@ -184,13 +182,3 @@ def _ended(running: _Running) -> float:
     """When a job ended, on the monotonic clock."""
     ended: float = json.loads(running.report)["ended"] if running.report else time.monotonic()
     return ended
-
-
-def _kill_marked(tmp: str) -> None:
-    """Kill what a job left when its supervisor was killed, by the TMPDIR it was given."""
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("TMPDIR") == tmp:
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue  # It ended meanwhile, or is another user's and so none of the job's.

@@ -6,8 +6,10 @@ over. It imports little, and of the standard library only, to start quickly.
 
 Covered on Linux: children that detach (setsid, double fork) come back to this process, which is
 their subreaper; ones that ignore SIGTERM are killed; ones that fork as they are killed are frozen
-first. Elsewhere only the command's process group is killed. Not covered: a job that kills this
-process on purpose (the host then kills what is left), and processes of another user.
+first. All are over only when the kernel says that no child is left. A job that kills the process
+that watches it meets a second one, the guard, to which all that is left of the job comes back then;
+if the guard is killed, the first one ends the job. Elsewhere only the command's process group is
+killed. Not covered: a job that kills both at once, and processes of another user.
 """
 
 import contextlib
@@ -18,10 +20,12 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 POLL = 0.1  # seconds between two looks at the size of the output
 PATIENCE = 5.0  # seconds after which processes that cannot be killed are left, on record
 LINUX = sys.platform == "linux"
+LISTED = os.access("/proc/thread-self/children", os.R_OK)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -71,26 +75,34 @@ class Children:
         if not LINUX:
             send(-self.main, signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE
-        pause = 0.001
+        pause, left = 0.001, set[int]()
         while self.reap():
             if time.monotonic() > deadline:
-                return len(descendants(os.getpid()))
-            for pid in self.frozen(deadline):
+                return len(left)
+            left = self.frozen(deadline)
+            for pid in left:
                 send(pid, signal.SIGKILL)
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
         return 0
 
     def frozen(self, deadline: float) -> set[int]:
-        """All descendants, stopped, so that none can fork while the others are killed."""
+        """All descendants, stopped, so that none can fork while the others are killed.
+
+        Each is stopped on sight: once all are listed, those that fork for ever have moved on.
+        """
         seen: set[int] = set()
-        while time.monotonic() < deadline:
-            fresh = descendants(os.getpid()) - seen
-            if not fresh:
-                break
-            for pid in fresh:
-                send(pid, signal.SIGSTOP)
-            seen |= fresh
+        before = -1
+        while before < len(seen) and time.monotonic() < deadline:
+            before = len(seen)
+            below = children if LISTED else scanned()
+            queue = [os.getpid(), *seen]
+            while queue:
+                for pid in below(queue.pop()):
+                    if pid not in seen:
+                        send(pid, signal.SIGSTOP)
+                        seen.add(pid)
+                        queue.append(pid)
         return seen
 
 
@@ -100,22 +112,29 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def descendants(root: int) -> set[int]:
-    """Ids of the processes below `root`, by the parents that /proc names (Linux only).
+def children(pid: int) -> list[int]:
+    """Ids of the process's children, as the kernel lists them; none when it is gone.
 
     Zombies are among them: one whose first thread ended may have others that still run.
     """
+    found: list[int] = []
+    try:
+        with os.scandir(f"/proc/{pid}/task") as threads:
+            for thread in threads:
+                with os.fdopen(os.open(f"{thread.path}/children", os.O_RDONLY), "rb") as file:
+                    found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def scanned() -> Callable[[int], list[int]]:
+    """What `children` would give now, by the parents of all processes; for kernels without it."""
     below: dict[int, list[int]] = {}
     with os.scandir("/proc") if LINUX else contextlib.nullcontext(()) as entries:
         for pid in (int(entry.name) for entry in entries if entry.name.isdigit()):
             below.setdefault(parent(pid), []).append(pid)
-    found: set[int] = set()
-    queue = [root]
-    while queue:
-        children = below.get(queue.pop(), [])
-        found.update(children)
-        queue.extend(children)
-    return found
+    return lambda pid: below.get(pid, [])
 
 
 def parent(pid: int) -> int:
@@ -164,9 +183,34 @@ def start(job: Job, log: int) -> int:
         os._exit(127)
 
 
-def watch(job: Job, children: Children, log: int, woken: int, begun: float) -> str:
+def guarded() -> int:
+    """Go on as a child of a guard; the guard's id. The guard itself never returns.
+
+    It ends as the child does, after killing what a child that was killed left of its job.
+    """
+    host, guard = os.getppid(), os.getpid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    watcher = os.fork()
+    if watcher == 0:
+        os.setsid()  # A signal to the guard's group is not meant for both.
+        return guard
+    os.close(1)  # The host reads until the child ends.
+    woken = signals()
+    children = Children(watcher)
+    while children.reap() and children.exit is None:
+        ready, _, _ = select.select([woken], [], [], POLL)
+        told = ready and signal.SIGTERM in os.read(woken, 4096)
+        if told or os.getppid() != host:
+            send(watcher, signal.SIGTERM)
+    children.kill()
+    assert children.exit is not None
+    if children.exit < 0:
+        os.kill(guard, -children.exit)
+    os._exit(children.exit)
+
+
+def watch(job: Job, children: Children, log: int, woken: int, begun: float, parent: int) -> str:
     """Wait for the command's end, or for the rule for which it must be killed: its name."""
-    host = os.getppid()
     deadline = begun + job.timeout
     while True:
         children.reap()
@@ -177,8 +221,8 @@ def watch(job: Job, children: Children, log: int, woken: int, begun: float) -> s
             return "timeout"
         if os.fstat(log).st_size > job.max_output:
             return "output"
-        if os.getppid() != host:
-            return "stopped"
+        if os.getppid() != parent:
+            return ""  # The job killed the guard; or the host is gone, and there is nobody to tell.
         ready, _, _ = select.select([0, woken], [], [], min(POLL, deadline - now))
         if woken in ready and signal.SIGTERM in os.read(woken, 4096):
             return "stopped"
@@ -202,12 +246,13 @@ def main() -> None:
     if not line.endswith(b"\n"):
         return  # The host died before it had said what to run.
     job = Job(**json.loads(line))
+    parent = guarded() if LINUX else os.getppid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     woken = signals()
     log = os.open(job.log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     begun = time.monotonic()
     children = Children(start(job, log))
-    killed = watch(job, children, log, woken, begun)
+    killed = watch(job, children, log, woken, begun, parent)
     left = children.kill()
     if os.fstat(log).st_size > job.max_output:
         os.ftruncate(log, job.max_output)

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from bilevel.model import Reply
 
-_THOUGHT = re.compile(r"\s*<think>(.*?)(?:</think>\s*|\Z)", re.DOTALL)
+# Thoughts come first, between tags; where the prompt opened the first tag, only the second is left.
+_TAGS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
+_THOUGHT = re.compile(
+    r"\s*(?:" + "|".join(rf"{re.escape(a)}(.*?)(?:{re.escape(b)}|\Z)" for a, b in _TAGS) + r")\s*",
+    re.DOTALL,
+)
+_OPENED_BEFORE = re.compile(r"(.*?)</think>\s*", re.DOTALL)
+
+
+class _Part(BaseModel):
+    """Of a text in parts: Mistral's thoughts are such parts again, under `thinking`."""
+
+    text: str = ""
+    thinking: list[_Part] = []
+
+
+class _Function(BaseModel):
+    arguments: str | dict[str, Any] = ""
+
+
+class _ToolCall(BaseModel):
+    function: _Function = _Function()
 
 
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[_Part] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None  # DeepSeek, llama.cpp, vLLM
-    reasoning: str | None = None  # OpenRouter, Ollama
+    reasoning: str | None = None  # OpenRouter, Ollama, LM Studio
+    tool_calls: list[_ToolCall] | None = None
 
 
 class _Choice(BaseModel):
@@ -50,26 +75,26 @@ class Completion(BaseModel):
     usage: _Usage | None = None
     timings: _Timings | None = None
 
-    def reply(self, model: str, seconds: float, attempts: int) -> Reply:
-        """The first choice. Its thoughts, tagged or in a field of their own, are set apart."""
-        message = self.choices[0].message
-        text = message.content or message.refusal or ""
-        thought = message.reasoning_content or message.reasoning or ""
-        tagged = _THOUGHT.match(text)
-        if tagged:
-            thought = "\n".join(filter(None, [thought, tagged[1].strip()]))
-            text = text[tagged.end() :]
-        read, written, cached = self._tokens()
+    def reply(self) -> Reply:
+        """The first choice: its text, or what it would call a tool with. Thoughts are set apart."""
+        choice = self.choices[0]
+        message = choice.message
+        written, parts = _joined(message.content)
+        text, tagged = split_thoughts(written)
+        if message.tool_calls:
+            called = message.tool_calls[0].function.arguments
+            tagged, text = f"{tagged}\n{text}", called if isinstance(called, str) else _json(called)
+        thoughts = (message.reasoning_content or message.reasoning or "", parts, tagged)
+        done = "stop" if choice.finish_reason in (None, "tool_calls") else choice.finish_reason
+        read, wrote, cached = self._tokens()
         return Reply(
-            text=text,
-            model=self.model or model,
+            text=text or message.refusal or "",
+            model=self.model or "",
             tokens_in=read,
-            tokens_out=written,
+            tokens_out=wrote,
             tokens_cached=cached,
-            seconds=seconds,
-            reasoning=thought,
-            finish="refusal" if message.refusal else self.choices[0].finish_reason or "stop",
-            attempts=attempts,
+            reasoning="\n".join(filter(None, (thought.strip() for thought in thoughts))),
+            finish="refusal" if message.refusal else done,
         )
 
     def _tokens(self) -> tuple[int, int, int]:
@@ -85,3 +110,28 @@ class Completion(BaseModel):
             timings.predicted_n if written is None else written,
             cached,
         )
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """The text without the tagged thoughts at its beginning, and these."""
+    tagged = _THOUGHT.match(text)
+    if tagged:
+        thought = next(group for group in tagged.groups() if group is not None)
+    else:
+        tagged = _OPENED_BEFORE.match(text)
+        if tagged is None or "<think>" in tagged[1]:
+            return text, ""
+        thought = tagged[1]
+    return text[tagged.end() :], thought.strip()
+
+
+def _joined(content: str | Sequence[_Part] | None) -> tuple[str, str]:
+    """Text and thoughts of a message's content, whichever way it comes."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    thoughts = [_joined(part.thinking)[0] for part in content]
+    return "".join(part.text for part in content), "\n".join(filter(None, thoughts))
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,19 +1,29 @@
-"""What goes over the wire to an OpenAI-compatible server: address, headers, message forms."""
+"""What goes over the wire: addresses, connections that are bounded in time and size, messages."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, cast
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
 
 import httpx2
-import openai
 
 from bilevel.errors import ConfigError
+from bilevel.llm.faults import Retry, broken, judged, told
 from bilevel.model import Message
-from bilevel.protocols import Schema
+
+LARGEST_BODY = 8 * 2**20
+CONNECTING = 10.0
+
+
+class Streamed(Protocol):
+    """An answer of which the body is still to be read."""
+
+    @property
+    def headers(self) -> httpx2.Headers: ...
+
+    def iter_bytes(self) -> Iterator[bytes]: ...
 
 
 def parse_url(base_url: str) -> httpx2.URL:
@@ -29,48 +39,95 @@ def parse_url(base_url: str) -> httpx2.URL:
     return url
 
 
-def make_client(url: httpx2.URL, key: str | None, timeout: float) -> openai.OpenAI:
-    headers: dict[str, object] = {"Authorization": f"Bearer {key or 'none'}"}
-    if url.host != "api.openai.com":
-        # The SDK would send what OPENAI_ORG_ID and OPENAI_PROJECT_ID hold to any host.
-        headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-    # A proxy of the environment must not come between us and this machine.
-    own = url.host in ("localhost", "127.0.0.1", "::1")
-    limits = httpx2.Timeout(timeout, connect=min(timeout, 10.0))
-    return openai.OpenAI(
-        base_url=url,
-        api_key=key or "none",
-        max_retries=0,
-        timeout=limits,
-        default_headers=cast(Mapping[str, str], headers),
-        http_client=openai.DefaultHttpxClient(timeout=limits, trust_env=not own),
-    )
-
-
 def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": m.role, "content": m.content} for m in messages]
 
 
-def in_words(messages: Sequence[Message], schema: Schema) -> dict[str, Any]:
-    """JSON mode: the schema goes first, for it stays the same and can be cached."""
-    rule = f"Answer with one JSON object that fits this JSON schema:\n{json.dumps(schema)}"
-    talk = plain(messages)
-    if talk and talk[0]["role"] == "system":
-        talk[0]["content"] += f"\n\n{rule}"
-    else:
-        talk.insert(0, {"role": "system", "content": rule})
-    return {"messages": talk, "response_format": {"type": "json_object"}}
+def http_client(url: httpx2.URL, timeout: float) -> httpx2.Client:
+    """A client that follows no redirect, as a key must go nowhere else.
+
+    An answer raises Retry once it is too long, or not there `timeout` seconds after the request.
+    """
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    # A proxy of the environment must not come between us and this machine.
+    direct = {f"all://{host}": None} if url.host in ("localhost", "127.0.0.1", "::1") else None
+
+    def begin(request: httpx2.Request) -> None:
+        request.extensions["begun"] = time.monotonic()
+
+    def bound(response: httpx2.Response) -> None:
+        deadline = response.request.extensions["begun"] + timeout
+        response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream), deadline, timeout)
+
+    return httpx2.Client(
+        timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECTING)),
+        mounts=direct,
+        follow_redirects=False,
+        event_hooks={"request": [begin], "response": [bound]},
+    )
 
 
-def retry_after(headers: httpx2.Headers) -> float:
-    """Seconds that a Retry-After header asks for, in either of its forms; 0 without one."""
-    asked = headers.get("retry-after", "").strip()
-    if asked.replace(".", "", 1).isdigit():
-        return float(asked)
+class _Bounded(httpx2.SyncByteStream):
+    def __init__(self, stream: httpx2.SyncByteStream, deadline: float, timeout: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+        self._timeout = timeout
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for chunk in self._stream:
+            size += len(chunk)
+            _check_size(size)
+            if time.monotonic() > self._deadline:
+                raise Retry(f"the answer was not complete within {self._timeout:g} s")
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_BODY:
+        raise Retry(f"the answer is longer than {LARGEST_BODY:,} bytes")
+
+
+def body_of(response: Streamed) -> bytes:
+    """The whole body, unpacked. Raises Retry when it is too long."""
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        _check_size(len(body))
+    return bytes(body)
+
+
+@contextmanager
+def plain_faults(sdk: Any, timeout: float, clean: Callable[[str], str]) -> Iterator[None]:
+    """Raises an SDK's errors as Retry, Refused or Hopeless.
+
+    sdk: `openai` or `anthropic`, which one generator made, so that their errors are alike.
+    clean: makes a server's words fit to be shown.
+    """
+    problem: Exception
     try:
-        until = parsedate_to_datetime(asked)
-    except ValueError:
-        return 0.0
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+        yield
+        return
+    except sdk.APIStatusError as error:
+        answer: httpx2.Response = error.response
+        problem = judged(answer.status_code, answer.headers, answer.content, clean(_cause(answer)))
+    except (sdk.APITimeoutError, httpx2.TimeoutException) as error:
+        connecting = isinstance(error.__cause__, httpx2.ConnectTimeout)
+        problem = Retry(
+            f"no connection within {min(timeout, CONNECTING):g} s"
+            if connecting
+            else f"no answer within {timeout:g} s"
+        )
+    except (sdk.APIConnectionError, httpx2.TransportError) as error:
+        problem = broken(error, clean)
+    raise problem  # Out here, so that no context of it shows what it was told with.
+
+
+def _cause(answer: httpx2.Response) -> str:
+    if answer.has_redirect_location:
+        return f"{answer.status_code}: it redirects to {answer.headers['location']}"
+    said = told(answer.content).message.strip() or answer.reason_phrase
+    return f"{answer.status_code}: {said}"

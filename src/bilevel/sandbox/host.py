@@ -29,6 +29,7 @@ OWN_FILES = {
     "bilevel.errors": PACKAGE / "errors.py",
     "bilevel.space": PACKAGE / "space.py",
     "bilevel.sessions": PACKAGE / "sessions.py",
+    "bilevel.spending": PACKAGE / "spending.py",
     "bilevel.model": PACKAGE / "model.py",
     "bilevel.mechanism": PACKAGE / "mechanism.py",
     "bilevel.sandbox.limits": PACKAGE / "sandbox" / "limits.py",

@@ -22,7 +22,7 @@ from bilevel.errors import SchemaTooNew, StoreError
 
 # The revisions in versions/, oldest first. Standing here too, they tell whether a store is up to
 # date without importing alembic, which takes most of a second.
-VERSIONS = ("0001", "0002")
+VERSIONS = ("0001", "0002", "0003")
 NEWEST = VERSIONS[-1]
 
 metadata = MetaData()
@@ -53,6 +53,23 @@ names = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("last", Integer, nullable=False),
+)
+
+# The library. doc: a mechanism as it came in; of its record there is a row a run and a trial of it.
+mechanisms = Table(
+    "mechanism",
+    metadata,
+    Column("sha", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+mechanism_records = Table(
+    "mechanism_record",
+    metadata,
+    Column("sha", Text, ForeignKey("mechanism.sha"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
 )
 
 # alembic's own version table, under a name that shows the database to be bilevel's.

@@ -1,6 +1,7 @@
 """A store in one SQLite file in WAL mode: readers never wait for the writer, nor it for them.
 
-Nothing is ever deleted. SQLite's locks need a local disk: keep the file off network shares.
+Of a run nothing is ever deleted. SQLite's locks need a local disk: keep the file off network
+shares.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,10 +65,10 @@ class SqliteStore:
             raise StoreError(
                 f"the folder of {path} cannot be made ({error}); give another path"
             ) from error
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             current = self._has_version(connection) and schema.is_current(connection)
         if not current:
-            with self._transaction(write=True) as connection:
+            with self.transaction(write=True) as connection:
                 schema.prepare(connection)
 
     def create(self, run: Run) -> None:
@@ -75,18 +76,37 @@ class SqliteStore:
         _check_name(run.id)
         row = {"id": run.id, "doc": codec.dump(run), "created": run.created}
         try:
-            with self._transaction(write=True) as connection:
+            with self.transaction(write=True) as connection:
                 connection.execute(insert(runs).values(row))
         except IntegrityError as error:
             raise StoreError(
                 f"run {run.id} exists in {self.path}; give another name, or resume it"
             ) from error
 
+    def restore(self, run: Run, logged: Sequence[tuple[str | None, Record]]) -> None:
+        """Enter a run with its whole log, each record with its time; all of it or nothing.
+
+        Raises StoreError if its id exists or is no plain name.
+        """
+        _check_name(run.id)
+        rows = [
+            {"run": run.id, "seq": i, "kind": type(r).__name__, "doc": codec.dump(r), "at": at}
+            for i, (at, r) in enumerate(logged)
+        ]
+        try:
+            with self.transaction(write=True) as connection:
+                row = {"id": run.id, "doc": codec.dump(run), "created": run.created}
+                connection.execute(insert(runs).values(row))
+                if rows:
+                    connection.execute(insert(events), rows)
+        except IntegrityError as error:
+            raise StoreError(f"run {run.id} exists in {self.path}; give another name") from error
+
     def next_id(self, task: str) -> str:
         """A name for a run of the task that was never given out before: `gpt-1`, `gpt-2`, …"""
         name = re.sub(r"[^a-z0-9]+", "-", task.lower()).strip("-")[:40] or "run"
         counted = update(names).where(names.c.name == name).values(last=names.c.last + 1)
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             while True:
                 last = connection.execute(counted.returning(names.c.last)).scalar()
                 if last is None:
@@ -99,7 +119,7 @@ class SqliteStore:
 
     def run(self, run: str) -> Run:
         """The run as it was started. Raises RunNotFound."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             doc = connection.execute(select(runs.c.doc).where(runs.c.id == run)).scalar()
         if doc is None:
             raise self._not_found(run)
@@ -109,7 +129,7 @@ class SqliteStore:
         """All runs, oldest first."""
         # Of two in the same second, gpt-9 comes before gpt-10.
         order = (runs.c.created, func.length(runs.c.id), runs.c.id)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             docs = connection.scalars(select(runs.c.doc).order_by(*order)).all()
         return [codec.load(Run, doc) for doc in docs]
 
@@ -154,7 +174,7 @@ class SqliteStore:
         ).where(runs.c.id == run)
         columns = [events.c.run, events.c.seq, events.c.kind, events.c.doc, events.c.at]
         adding = insert(events).from_select(columns, row).returning(events.c.seq)
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             seq: int | None = connection.execute(adding).scalar()
         if seq is None:
             raise self._not_found(run)
@@ -200,7 +220,7 @@ class SqliteStore:
         if kind is not None:
             query = query.where(events.c.kind == kind)
         while True:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 page = connection.execute(query.where(events.c.seq >= since)).all()
             for row in page:
                 yield row.seq, row.kind, row.at, row.doc
@@ -209,7 +229,7 @@ class SqliteStore:
             since = page[-1].seq + 1
 
     @contextmanager
-    def _transaction(self, write: bool = False) -> Iterator[Connection]:
+    def transaction(self, write: bool = False) -> Iterator[Connection]:
         """A transaction; the database's errors become StoreError, with what to do about them.
 
         IntegrityError goes through: its meaning is known only to the statement.

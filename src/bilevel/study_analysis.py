@@ -1,0 +1,216 @@
+"""A study worked out task by task: its arms, paired differences, comparisons at equal cost.
+
+Gains are over a run's own baseline, in the metric's unit, and positive when better. A pair needs
+both of its runs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bilevel.study_arm_results import (
+    ArmResult,
+    Currency,
+    Figure,
+    arm_result,
+    figures,
+    gain_at,
+    median,
+    spent,
+)
+from bilevel.study_data import AnalysisPlan, StudyData
+from bilevel.study_statistics import (
+    ALPHA,
+    ENOUGH,
+    Chance,
+    Difference,
+    Power,
+    Resampling,
+    chance,
+    difference,
+    holm,
+    power,
+)
+
+Answer = Literal["better", "worse", "undecided"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against another, repeat by repeat. differences: by repeat.
+
+    p: after Holm's correction over the comparisons of one table. chance: that a run of the arm is
+    better than one of the other, over all runs of both.
+    """
+
+    arm: str
+    against: str
+    differences: Mapping[int, float]
+    difference: Difference
+    p: float
+    chance: Chance | None
+    power: Power | None
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """All that is worked out about one task.
+
+    target: value of the metric that "evaluations to target" asks for; None stands for a gain of
+    `target_gain`, or for no target where that is None too. strongest: of the controls.
+    uneven: whether runs of one repeat began at different baselines. at_cost: each pair at what its
+    cheaper run spent in all.
+    """
+
+    task: str
+    metric: str
+    direction: str
+    noise: float | None
+    target: float | None
+    target_gain: float | None
+    arms: tuple[ArmResult, ...]
+    reference: str
+    strongest: str | None
+    uneven: bool
+    against_reference: tuple[Comparison, ...]
+    against_strongest: tuple[Comparison, ...]
+    fresh: tuple[Comparison, ...]
+    by_value: tuple[Comparison, ...]
+    at_cost: Mapping[Currency, tuple[Comparison, ...]]
+
+
+def plan_of(data: StudyData) -> AnalysisPlan:
+    """The plan of the study; where none was written, the first arm is what others compare with."""
+    return data.plan or AnalysisPlan(reference=data.arms[0], controls=())
+
+
+def analyse(data: StudyData) -> tuple[TaskResult, ...]:
+    """Every task of the study, in its order."""
+    return tuple(_task(data.of(task)) for task in data.tasks)
+
+
+def _task(data: StudyData) -> TaskResult:
+    plan = plan_of(data)
+    resampling = Resampling(plan.resamples, plan.seed)
+    target = plan.targets.get(data.tasks[0])
+    half = None if target is not None else _half(data)
+    main: Figure = "reevaluated" if plan.measure == "reevaluated" else "gain"
+    strongest = _strongest(data, plan.controls, main)
+    others = [a for a in data.arms if a not in plan.controls]
+    uneven = _uneven(data)
+
+    def table(figure: Figure, against: str | None, arms: Sequence[str]) -> tuple[Comparison, ...]:
+        return compare(lambda arm: figures(data, arm, figure), against, arms, resampling)
+
+    def costly(currency: Currency) -> tuple[Comparison, ...]:
+        return _at_cost(data, plan.reference, currency, resampling)
+
+    return TaskResult(
+        task=data.tasks[0],
+        metric=data.metric,
+        direction=data.direction,
+        noise=median(r.noise for r in data.runs if r.noise is not None),
+        target=target,
+        target_gain=half,
+        arms=tuple(arm_result(data, arm, target, half, resampling) for arm in data.arms),
+        reference=plan.reference,
+        strongest=strongest,
+        uneven=uneven,
+        against_reference=table(main, plan.reference, data.arms),
+        against_strongest=table(main, strongest, others) if strongest != plan.reference else (),
+        fresh=table("reevaluated", plan.reference, data.arms) if main == "gain" else (),
+        by_value=table("value", plan.reference, data.arms) if uneven else (),
+        at_cost={"tokens": costly("tokens"), "seconds": costly("seconds")},
+    )
+
+
+def compare(
+    figures: Callable[[str], Mapping[int, float]],
+    against: str | None,
+    arms: Iterable[str],
+    resampling: Resampling,
+) -> tuple[Comparison, ...]:
+    """Each arm that has pairs with `against`, in the order given; Holm's correction over them."""
+    if against is None:
+        return ()
+    rows = [(a, figures(a), figures(against)) for a in arms if a != against]
+    return _compared(against, [r for r in rows if r[1].keys() & r[2].keys()], resampling)
+
+
+def _compared(
+    against: str,
+    rows: Sequence[tuple[str, Mapping[int, float], Mapping[int, float]]],
+    resampling: Resampling,
+) -> tuple[Comparison, ...]:
+    pairs = [{i: ours[i] - theirs[i] for i in ours if i in theirs} for _, ours, theirs in rows]
+    found = [difference([*p.values()], resampling=resampling) for p in pairs]
+    tested = [d for d in found if d is not None]
+    corrected = holm([d.p for d in tested])
+    return tuple(
+        Comparison(
+            arm=arm,
+            against=against,
+            differences=differences,
+            difference=one,
+            p=p,
+            chance=chance([*ours.values()], [*theirs.values()], resampling),
+            power=power(one, questions=len(rows)),
+            answer=answer(one, p),
+        )
+        for (arm, ours, theirs), differences, one, p in zip(
+            rows, pairs, tested, corrected, strict=True
+        )
+    )
+
+
+def answer(found: Difference, p: float) -> Answer:
+    """In one word, by the rule that the report prints: enough pairs, interval beyond 0, p small."""
+    interval = found.spread.bootstrap
+    if found.spread.n < ENOUGH or interval is None or p >= ALPHA:
+        return "undecided"
+    return "better" if interval.low > 0 else "worse" if interval.high < 0 else "undecided"
+
+
+def _at_cost(
+    data: StudyData, reference: str, currency: Currency, resampling: Resampling
+) -> tuple[Comparison, ...]:
+    """Both runs of a pair stopped when they had spent what the cheaper one spent in all."""
+    theirs = {r.repeat: r for r in data.done(reference) if spent(r, currency)}
+    rows = []
+    for arm in data.arms:
+        runs = sorted(data.done(arm), key=lambda r: r.repeat)
+        both = [(r, theirs[r.repeat]) for r in runs if r.repeat in theirs]
+        pairs = [(a, b) for a, b in both if arm != reference and spent(a, currency)]
+        caps = {a.repeat: min(spent(a, currency)[-1], spent(b, currency)[-1]) for a, b in pairs}
+        ours = {a.repeat: gain_at(data, a, currency, caps[a.repeat]) for a, _ in pairs}
+        if pairs:
+            other = {b.repeat: gain_at(data, b, currency, caps[b.repeat]) for _, b in pairs}
+            rows.append((arm, ours, other))
+    return _compared(reference, rows, resampling)
+
+
+def _strongest(data: StudyData, controls: Iterable[str], figure: Figure) -> str | None:
+    """The control with the largest mean, the first of equal ones; None without any done run."""
+    means = {c: [*figures(data, c, figure).values()] for c in controls if c in data.arms}
+    return max(
+        (c for c in means if means[c]), key=lambda c: statistics.fmean(means[c]), default=None
+    )
+
+
+def _half(data: StudyData) -> float | None:
+    """Half of the largest mean gain of an arm; None while there is no gain."""
+    gains = [[*figures(data, arm, "gain").values()] for arm in data.arms]
+    largest = max((statistics.fmean(g) for g in gains if g), default=0.0)
+    return largest / 2 if largest > 0 else None
+
+
+def _uneven(data: StudyData) -> bool:
+    baselines: dict[int, set[float]] = {}
+    for run in data.runs:
+        if run.baseline is not None:
+            baselines.setdefault(run.repeat, set()).add(run.baseline)
+    return any(len(found) > 1 for found in baselines.values())

@@ -1,0 +1,237 @@
+"""What a study said before its first run, kept beside the store: rules stay, the rest may grow.
+
+One JSON file a study, `studies/NAME.json` in the workspace's folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bilevel import codec
+from bilevel.assemble import Workspace, planned
+from bilevel.compare import Cell
+from bilevel.errors import ConfigError, StoreError
+from bilevel.model import Borrowed, Run
+from bilevel.results import replacing
+from bilevel.study import Loans, plan_of
+from bilevel.study_data import AnalysisPlan, Hypothesis
+from bilevel.study_file import StudyFile
+
+SHOWN = 80  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class Version:
+    """The study's file as it was from a time on. at: ISO 8601, UTC."""
+
+    at: str
+    hash: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Loan:
+    """What of the library one run is given."""
+
+    task: str
+    arm: str
+    seed: int
+    given: tuple[Borrowed, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the runs of an arm on a task are: one of them, and how it chooses from the library."""
+
+    run: Run
+    library: str = ""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What a study is held to.
+
+    began: when it was entered, ISO 8601, UTC. kinds: by task and arm, what a run of it is, seeds
+    left out. versions: of the file, the first one first.
+    """
+
+    name: str
+    began: str
+    first_seed: int
+    repeats: int
+    hypotheses: tuple[Hypothesis, ...]
+    plan: AnalysisPlan | None
+    kinds: dict[str, dict[str, Kind]]
+    versions: tuple[Version, ...]
+    loans: tuple[Loan, ...] = field(default=())
+
+    def lent(self) -> Loans:
+        """By task, arm and seed, what of the library a run is given."""
+        return {(loan.task, loan.arm, loan.seed): loan.given for loan in self.loans}
+
+
+_ADAPTER: TypeAdapter[Registry] = TypeAdapter(Registry)
+
+
+def path_of(home: Path, name: str) -> Path:
+    """Where the record of a study lies."""
+    return home / "studies" / f"{name}.json"
+
+
+def load(home: Path, name: str) -> Registry | None:
+    """The record of a study, None before its first run. Raises StoreError for a damaged one."""
+    path = path_of(home, name)
+    if not path.exists():
+        return None
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path}, the study's record, cannot be read: {error}") from error
+
+
+def enter(workspace: Workspace, file: StudyFile, allow_weak: bool = False) -> Registry:
+    """The study's record, made or grown by what the file adds.
+
+    Raises ConfigError for a file that changes what was said before the first run, RunBusy while
+    another process enters it.
+    """
+    with workspace.store.writing(f"study-{file.study.name}"):
+        known = load(workspace.home, file.study.name)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = known or Registry(file.study.name, now, 0, 0, (), None, {}, ())
+        grown = _grown(workspace, entry, file, now, allow_weak)
+        if known is not None:
+            check(known, grown)
+            if known.versions[-1].hash == file.hash:
+                return known
+        path = path_of(workspace.home, file.study.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as fresh:
+            fresh.write_bytes(_ADAPTER.dump_json(grown, indent=1))
+        return grown
+
+
+def verify(workspace: Workspace, known: Registry, file: StudyFile) -> None:
+    """Raises ConfigError for a file that changes what was said before the first run."""
+    check(known, _grown(workspace, known, file, "", allow_weak=True))
+
+
+def check(known: Registry, now: Registry) -> None:
+    """Raises ConfigError unless `now` keeps all that `known` holds."""
+    other = "; restore it, or give the changed study another name and fresh seeds (first_seed)"
+    since = f"the study {known.name} began on {known.began}, and since then "
+    for what, before, after in (
+        ("its hypotheses", known.hypotheses, now.hypotheses),
+        ("its plan of analysis", known.plan, now.plan),
+    ):
+        if before != after:
+            raise ConfigError(
+                f"{since}{what} changed: {_difference(_values(before), _values(after))}. "
+                f"Rules are written before the first run and never after{other}"
+            )
+    if known.first_seed != now.first_seed:
+        raise ConfigError(
+            f"{since}first_seed was {known.first_seed} and is {now.first_seed}{other}"
+        )
+    if known.repeats > now.repeats:
+        raise ConfigError(
+            f"{since}repeats went down from {known.repeats} to {now.repeats}; a study may grow, "
+            f"but leave out nothing{other}"
+        )
+    for task, arms in known.kinds.items():
+        for arm, kind in arms.items():
+            new = now.kinds.get(task, {}).get(arm)
+            if new is None:
+                raise ConfigError(
+                    f"{since}arm {arm} on task {task} was left out; a study may grow, but leave "
+                    f"out nothing{other}"
+                )
+            if _words(new) != _words(kind):
+                raise ConfigError(
+                    f"{since}arm {arm} on task {task} changed: "
+                    f"{_difference(_words(kind), _words(new))}{other}"
+                )
+
+
+def _grown(
+    workspace: Workspace, known: Registry, file: StudyFile, now: str, allow_weak: bool
+) -> Registry:
+    """The record as the file would have it; what the library lent before stays lent."""
+    loans = {**_loans(workspace, file, known.lent(), allow_weak), **known.lent()}
+    return replace(
+        known,
+        first_seed=file.study.first_seed,
+        repeats=file.study.repeats,
+        hypotheses=file.hypotheses,
+        plan=file.plan,
+        kinds=_kinds(workspace, file, loans, allow_weak),
+        versions=(*known.versions, Version(now, file.hash, file.text)),
+        loans=tuple(Loan(*key, given) for key, given in loans.items()),
+    )
+
+
+def _loans(
+    workspace: Workspace, file: StudyFile, known: Loans, allow_weak: bool
+) -> dict[tuple[str, str, int], tuple[Borrowed, ...]]:
+    """What each run of an arm with the library is to be given, for those not known yet."""
+    found = {}
+    for task in file.study.tasks:
+        plan = plan_of(file, task, allow_weak=allow_weak)
+        for cell in plan.cells():
+            key = task, cell.strategy, cell.seed
+            if file.arms[cell.strategy].library and key not in known:
+                found[key] = planned(workspace, plan.task, plan.settings(cell)).library
+    return found
+
+
+def _kinds(
+    workspace: Workspace, file: StudyFile, loans: Loans, allow_weak: bool
+) -> dict[str, dict[str, Kind]]:
+    """By task and arm, what a run of it is: what is equal for all seeds and machines."""
+    kinds: dict[str, dict[str, Kind]] = {}
+    for task in file.study.tasks:
+        plan = plan_of(file, task, loans, allow_weak)
+        for arm in file.study.arms:
+            run = planned(workspace, plan.task, plan.settings(Cell(arm, file.study.first_seed)))
+            same = replace(run, seed=0, created="", machine={}, sandbox="", library=())
+            kinds.setdefault(task, {})[arm] = Kind(same, file.arms[arm].library or "")
+    return kinds
+
+
+def _words(kind: Kind) -> dict[str, Any]:
+    """A kind as JSON values."""
+    return {**json.loads(codec.dump(kind.run)), "library": kind.library}
+
+
+def _difference(before: Any, after: Any) -> str:
+    """The first place where two JSON values differ, in words."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in dict.fromkeys([*before, *after]):
+            if name not in before or name not in after:
+                return f"{name} is {'new' if name in after else 'gone'}"
+            if before[name] != after[name]:
+                return f"{name}: {_difference(before[name], after[name])}"
+    if isinstance(before, list) and isinstance(after, list):
+        for number, (one, other) in enumerate(zip(before, after, strict=False), 1):
+            if one != other:
+                name = one.get("name", f"number {number}") if isinstance(one, Mapping) else number
+                return f"{name}: {_difference(one, other)}"
+        return f"there were {len(before)} and are {len(after)}"
+    return f"it was {_short(before)} and is {_short(after)}"
+
+
+def _values(rules: object) -> Any:
+    """Rules as JSON values."""
+    return TypeAdapter(object).dump_python(rules, mode="json")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -1,0 +1,173 @@
+"""Numbers of a study as texts, and the sentences that they make by rule."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bilevel.describe import one_line
+from bilevel.study_analysis import Comparison, TaskResult, plan_of
+from bilevel.study_arm_results import ArmResult
+from bilevel.study_data import Hypothesis, StudyData
+from bilevel.study_statistics import ALPHA, ENOUGH, MOST_REPEATS, Interval, Power, Spread
+from bilevel.study_verdicts import Answer
+
+NOTHING = "-"
+MOST_PLACES = 8
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Values of one task as texts, all with as many decimals."""
+
+    places: int
+
+    def value(self, value: float | None) -> str:
+        """A dash for none; never -0."""
+        if value is None:
+            return NOTHING
+        text = f"{value:.{self.places}f}"
+        return text.removeprefix("-") if not float(text) else text
+
+    def signed(self, value: float | None) -> str:
+        """With its sign, for differences."""
+        text = self.value(value)
+        return f"+{text}" if value is not None and float(text) > 0 else text
+
+    def interval(self, found: Interval | None) -> str:
+        """`-0.010 to 0.030`."""
+        return NOTHING if found is None else f"{self.value(found.low)} to {self.value(found.high)}"
+
+
+def numbers(spreads: Iterable[Spread | None]) -> Numbers:
+    """Decimals that show three digits of the usual sd, of the usual mean where there is no sd."""
+    found = [s for s in spreads if s is not None]
+    scales = [s.sd for s in found if s.sd] or [abs(s.mean) for s in found if s.mean]
+    if not scales:
+        return Numbers(4)
+    size = math.floor(math.log10(statistics.median(scales)))
+    return Numbers(min(MOST_PLACES, max(0, 2 - size)))
+
+
+def chance_text(p: float) -> str:
+    """A probability in three digits; a tiny one as `under 0.0001`."""
+    return "under 0.0001" if p < 1e-4 else f"{p:.3g}"
+
+
+def repeats_text(power: Power | None) -> str:
+    """`12 (40)`: repeats that would settle it, and with a cautious sd."""
+    if power is None:
+        return NOTHING
+    return f"{_many(power.repeats)} ({_many(power.cautious)})"
+
+
+def _many(repeats: int | None) -> str:
+    return f"over {MOST_REPEATS}" if repeats is None else str(repeats)
+
+
+def verdict_sentence(answer: Answer) -> str:
+    """`H1 (Level 2 helps): undecided; against A on gpt, sham on gpt: 3 of the 10 pairs ...`."""
+    rule, reasons = answer.hypothesis, dict[str, list[str]]()
+    for contest in answer.contests:
+        if contest.verdict == answer.verdict:
+            where = f"{one_line(contest.control)} on {one_line(contest.task)}"
+            reasons.setdefault(contest.why, []).append(where)
+    because = "; ".join(f"against {', '.join(where)}: {why}" for why, where in reasons.items())
+    return f"{one_line(rule.name)} ({one_line(rule.claim)}): {answer.verdict}; {because}."
+
+
+def arm_sentence(arm: ArmResult, digits: Numbers) -> str:
+    """What one arm reached."""
+    name = one_line(arm.arm)
+    if arm.gain is None:
+        return f"{name}: none of {arm.planned} runs is done."
+    said = f"{name} gained {digits.value(arm.gain.mean)} on its baseline"
+    if arm.gain.n == 1:
+        said += " in its only run, which has no sd and no interval"
+    else:
+        span = digits.interval(arm.gain.bootstrap)
+        said += f" on average (95 % interval {span}, {arm.gain.n} runs)"
+    if arm.reevaluated is not None:
+        said += f", and {digits.value(arm.reevaluated.mean)} on fresh seeds"
+    return f"{said}."
+
+
+def comparison_sentence(row: Comparison, digits: Numbers) -> str:
+    """How an arm stands to another, with how sure that is, in the words of the rule."""
+    found = row.difference.spread
+    size = "as much as" if found.mean == 0 else f"{'more' if found.mean > 0 else 'less'} than"
+    amount = "" if found.mean == 0 else f"{digits.value(abs(found.mean))} "
+    said = f"{one_line(row.arm)} gained {amount}{size} {one_line(row.against)}"
+    if found.n == 1:
+        return f"{said} in one pair: undecided, one pair has no interval."
+    said += (
+        f" (95 % interval {digits.interval(found.bootstrap)}, {found.n} pairs, "
+        f"p = {chance_text(row.p)}): {row.answer}"
+    )
+    if row.answer == "undecided" and row.power is not None:
+        repeats = _many(row.power.repeats)
+        likely = {repeats: None, _many(row.power.cautious): None}
+        said += f"; {' to '.join(likely)} repeats would settle it"
+    return f"{said}."
+
+
+def few_sentence(task: TaskResult) -> str | None:
+    """What small samples cannot say; None where every comparison has enough pairs."""
+    pairs = [r.difference for r in task.against_reference]
+    few = [d for d in pairs if d.spread.n < ENOUGH]
+    if not few:
+        return None
+    most = max(few, key=lambda d: d.spread.n)
+    return (
+        f"With {most.spread.n} pairs, p cannot be under {chance_text(most.lowest_p)} whatever the "
+        f"differences are, and bootstrap intervals are too narrow; by the rules of this report "
+        f"fewer than {ENOUGH} pairs decide nothing."
+    )
+
+
+def rules(data: StudyData) -> Iterator[str]:
+    """How each answer and each figure of a report comes about."""
+    plan = plan_of(data)
+    yield (
+        f"Better or worse: at least {ENOUGH} pairs, a 95 % interval that leaves out 0, and p below "
+        f"{ALPHA:g} after Holm's correction over the rows of the table; undecided otherwise."
+    )
+    yield from map(_rule, data.hypotheses)
+    yield (
+        f"95 % interval: bootstrap of the mean, bias-corrected and accelerated (Efron 1987), "
+        f"{plan.resamples:,} resamples, seed {plan.seed}. Of samples from a normal distribution it "
+        "holds the true mean in 73 % at n = 3, 84 % at 5, 89 % at 10 and 92 % at 20; Student's t "
+        "in 95 % at each."
+    )
+    yield (
+        "p: two-sided sign-flip permutation test of the paired differences, exact where all flips "
+        "are fewer than the resamples; n pairs cannot give less than the lowest p shown."
+    )
+    yield (
+        "Effect g: mean over sd of the paired differences (Cohen's d_z, Lakens 2013) with Hedges' "
+        "correction for small samples."
+    )
+    yield (
+        "P(better): probability that a run of the arm beats one of the other, over all runs of "
+        "both, ties a half; IQM: interquartile mean (both Agarwal et al. 2021)."
+    )
+    yield (
+        "Repeats to settle it: for power 0.8 of a paired t test at 0.05 over the number of tests "
+        f"(noncentral t; Cohen 1988), at least {ENOUGH}, if the true difference and sd are those "
+        "seen; in brackets with the upper 80 % limit of the sd (Browne 1995)."
+    )
+    yield "Failed evaluations have no value and are never counted as 0; failed runs leave no pair."
+
+
+def _rule(rule: Hypothesis) -> str:
+    ratio = f", gain at least {rule.ratio:g} times the control's" if rule.ratio else ""
+    return one_line(
+        f"{rule.name}: {rule.arm} against each of {', '.join(rule.controls)} on "
+        f"{', '.join(rule.tasks)}, by {rule.measure}. Supported: at least {rule.least_repeats} "
+        f"pairs, 95 % interval beyond {rule.margin:g}, p below {rule.alpha:g} after Holm's "
+        f"correction over all tests of all hypotheses{ratio}, everywhere. Not supported: with as "
+        f"many pairs, somewhere the whole interval below {max(rule.margin, rule.worthwhile):g}. "
+        "Undecided: otherwise."
+    )

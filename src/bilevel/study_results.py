@@ -1,0 +1,233 @@
+"""The results of a study, worked out from the logs of its runs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bilevel.accounts import Account, accounts, credited
+from bilevel.budget import bill, price_list
+from bilevel.comparison import run_figures
+from bilevel.history import History, seed_index
+from bilevel.model import Call, Objective, Record, Run, Trial
+from bilevel.study import Study
+from bilevel.study_data import RunStatus, StudyData, StudyMechanism, StudyRun
+from bilevel.study_file import StudyFile
+from bilevel.summary import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a study."""
+
+    task: str
+    arm: str
+    repeat: int
+    seed: int
+
+
+Logs = Mapping[Place, tuple[Run, Sequence[Record]]]
+
+
+def places(file: StudyFile) -> list[Place]:
+    """All runs that a study asks for, by task, arm and repeat."""
+    return [
+        Place(task, arm, repeat, seed)
+        for task in file.study.tasks
+        for arm in file.study.arms
+        for repeat, seed in enumerate(file.seeds())
+    ]
+
+
+def stored(study: Study) -> tuple[dict[Place, tuple[Run, list[Record]]], dict[Place, str]]:
+    """The logs of the study's runs that the store holds, and why others could not go on."""
+    study.look()
+    logs, problems = {}, {}
+    for place in places(study.file):
+        comparison = study.comparisons[place.task]
+        run = comparison.find(place.arm, place.seed)
+        if run is not None:
+            logs[place] = run, study.workspace.records(run.id)
+        for cell, why in comparison.problems.items():
+            if (cell.strategy, cell.seed) == (place.arm, place.seed):
+                problems[place] = why
+    return logs, problems
+
+
+def study_data(
+    file: StudyFile, logs: Logs, problems: Mapping[Place, str] | None = None, credits: bool = False
+) -> StudyData:
+    """What the study found so far.
+
+    problems: why runs could not go on. credits: whether every mechanism's credit is worked out, by
+    deciding its run again without it, which takes a sandbox and some seconds a run.
+    """
+    shared = _shared(logs)
+    runs = []
+    for place in places(file):
+        why = (problems or {}).get(place, "")
+        if place in logs:
+            found = study_run(place, *logs[place], why, credits)
+            runs.append(replace(found, evaluations_shared=shared[place]))
+        else:
+            status: RunStatus = "problem" if why else "missing"
+            gone = StudyRun(place.task, place.arm, place.repeat, place.seed, "", status)
+            runs.append(replace(gone, problem=why))
+    kinds = {place.task: run for place, (run, _) in logs.items()}
+    objectives = {task: run.objective for task, run in kinds.items()}
+    first = next(iter(objectives.values()), Objective("", "min"))
+    study = file.study
+    return StudyData(
+        name=study.name,
+        file_hash=file.hash,
+        metric=objectives.get(study.tasks[0], first).metric,
+        direction=objectives.get(study.tasks[0], first).direction,
+        tasks=study.tasks,
+        arms=study.arms,
+        runs=tuple(runs),
+        evals=study.evals,
+        repeats=study.repeats,
+        llm=study.llm,
+        question=study.question,
+        file=file.text,
+        about={name: arm.about or "" for name, arm in file.arms.items()},
+        objectives=objectives,
+        fingerprints={task: run.fingerprint for task, run in kinds.items()},
+        hypotheses=file.hypotheses,
+        plan=file.plan,
+    )
+
+
+def study_run(
+    place: Place, run: Run, records: Sequence[Record], problem: str = "", credits: bool = False
+) -> StudyRun:
+    """The figures of one run."""
+    summary, figures = summarise(run, records), run_figures(run, records)
+    named = StudyRun(place.task, place.arm, place.repeat, run.seed, run.id, "open")
+    named = replace(
+        named,
+        problem=problem,
+        stop=summary.stop or "",
+        version=run.version,
+        machine=run.machine,
+        created=run.created,
+    )
+    if figures is None:
+        return replace(named, status="problem") if summary.stop == "failed" else named
+    again, before = _reevaluated(run, records, summary)
+    usage, tried = summary.usage, summary.counts.tried
+    scores, tokens_at, seconds_at = _course(run, records)
+    calls = [r for r in records if isinstance(r, Call)]
+    prices = price_list(run, records)
+    paid = [bill(call, prices, run.llm).usd for call in calls]
+    made = accounts(run, records, credited(run, records) if credits else ())
+    return replace(
+        named,
+        status="done" if summary.stop in ("done", "refused") else "problem" if problem else "open",
+        baseline=figures.baseline,
+        scores=scores,
+        best=figures.best,
+        reevaluated=again,
+        reevaluated_baseline=before,
+        verdict=summary.confirmation.verdict,
+        noise=summary.baseline.sd,
+        tokens=usage.tokens_in + usage.tokens_out,
+        seconds_llm=usage.llm_seconds,
+        seconds_jobs=usage.job_seconds,
+        usd=None if None in paid else sum(p for p in paid if p is not None),
+        tokens_at=tokens_at,
+        seconds_at=seconds_at,
+        levels={u.level: u.tokens_in + u.tokens_out for u in summary.outer.usage},
+        llm_calls=len(calls),
+        llm_calls_shared=figures.calls_shared,
+        duplicates=figures.duplicates,
+        failed=figures.failed,
+        steerings=summary.outer.steerings,
+        sessions=summary.outer.sessions,
+        parameters_touched=tuple(t.name for t in tried if t.trials),
+        mechanisms=tuple(_mechanism(account) for account in made),
+    )
+
+
+def _course(
+    run: Run, records: Iterable[Record]
+) -> tuple[tuple[float | None, ...], tuple[int, ...], tuple[float, ...]]:
+    """Value of each evaluated proposal, and the tokens and seconds that were spent by then."""
+    tokens, seconds = 0, 0.0
+    scores: list[float | None] = []
+    tokens_at: list[int] = []
+    seconds_at: list[float] = []
+    for record in records:
+        if isinstance(record, Call):
+            tokens += record.reply.tokens_in + record.reply.tokens_out
+            seconds += record.reply.seconds
+        elif isinstance(record, Trial):
+            seconds += record.seconds
+            if record.role == "search":
+                comparable = record.score is not None and seed_index(record) == 0
+                scores.append(run.objective.value(record.score or 0.0) if comparable else None)
+                tokens_at.append(tokens)
+                seconds_at.append(seconds)
+    return tuple(scores), tuple(tokens_at), tuple(seconds_at)
+
+
+def _reevaluated(
+    run: Run, records: Sequence[Record], summary: Summary
+) -> tuple[float | None, float | None]:
+    """Means of winner and defaults on the fresh seeds on which both have a value.
+
+    Where the defaults stayed best both are the mean of the baseline.
+    """
+    if summary.best is None or not run.confirms:
+        return None, None
+    if not summary.best.changes:
+        return summary.baseline.mean, summary.baseline.mean
+    history = History(run.space, records)
+    mine = {t.seed: t.score for t in history.role("confirm") if t.score is not None}
+    default = {t.seed: t.score for t in history.role("baseline") if t.score is not None}
+    both = [(run.objective.value(s), run.objective.value(default[k]))
+            for k, s in mine.items() if k in default]  # fmt: skip
+    if not both:
+        return None, None
+    return sum(v for v, _ in both) / len(both), sum(d for _, d in both) / len(both)
+
+
+def _mechanism(account: Account) -> StudyMechanism:
+    credit, source = account.credit, account.source
+    return StudyMechanism(
+        sha=source.sha,
+        name=source.name,
+        source=source.source,
+        rationale=source.rationale,
+        origin=source.origin,
+        joined=account.joined,
+        left=account.left,
+        why_left=account.why_left,
+        sham=account.sham,
+        asked=sum(i.asked for i in account.influence),
+        changed=sum(i.changed for i in account.influence),
+        faults=len(account.faults),
+        credit=credit.different / credit.decisions if credit and credit.decisions else None,
+    )
+
+
+def _shared(logs: Logs) -> dict[Place, int]:
+    """Evaluations that each run took over from one that began before it.
+
+    One that was taken over is equal to the first, its seconds to the last digit.
+    """
+    seen: dict[tuple[object, ...], str] = {}
+    shared = {}
+    begun = sorted(logs.items(), key=lambda item: (item[1][0].created, _number(item[1][0].id)))
+    for place, (run, records) in begun:
+        trials = [t for t in records if isinstance(t, Trial) and t.seconds]
+        keys = [(place.task, run.space.key(t.values), t.seed, t.seconds) for t in trials]
+        shared[place] = sum(seen.get(key, run.id) != run.id for key in keys)
+        for key in keys:
+            seen.setdefault(key, run.id)
+    return shared
+
+
+def _number(run: str) -> tuple[int, str]:
+    """gpt-9 comes before gpt-10."""
+    return len(run), run

@@ -1,0 +1,295 @@
+"""Agents as the LLM, driven through stand-ins for their programs."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from stand_ins import calls, claude_says, codex_says, path_with, stand_in
+
+from bilevel.errors import ConfigError, LLMError, LLMRejected, LLMUnavailable
+from bilevel.llm.agents import AgentLLM, agent
+from bilevel.llm.asking import bare, checked, example, misfit
+from bilevel.llm.connect import connect
+from bilevel.model import Message, Reply
+
+ASK = [Message("system", "You tune."), Message("user", "Which rate?")]
+SCHEMA = {
+    "type": "object",
+    "properties": {"rate": {"type": "number", "minimum": 0, "maximum": 1}},
+    "required": ["rate"],
+    "additionalProperties": False,
+}
+GOOD = '{"rate": 0.5}'
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose executables are found first."""
+    folder = tmp_path / "bin"
+    monkeypatch.setenv("PATH", path_with(folder))
+    monkeypatch.setenv("STAND_IN_KEY", "the user's own")
+    return folder
+
+
+def ask(spec: str, timeout: float | None = None) -> Reply:
+    return connect(spec, timeout=timeout).complete(ASK, SCHEMA, seed=1, max_tokens=99)
+
+
+def test_claude_code_gets_the_prompt_by_stdin_and_says_tokens_and_cost(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says(GOOD))
+    reply = ask("claude-code/sonnet")
+    assert (reply.text, reply.model, reply.finish) == (GOOD, "claude-x", "stop")
+    assert (reply.tokens_in, reply.tokens_out, reply.tokens_cached) == (15648, 6, 15635)
+    assert reply.cost == 0.0079825
+    assert reply.counted
+    (call,) = calls(programs, "claude")
+    argv = call["argv"]
+    assert isinstance(argv, list)
+    assert argv[:3] == ["-p", "--output-format", "json"]
+    assert argv[argv.index("--tools") + 1] == ""
+    assert argv[-2:] == ["--model", "sonnet"]
+    prompt = str(call["prompt"])
+    assert prompt.index("You tune.") < prompt.index("Which rate?") < prompt.index('"maximum": 1')
+    assert "Which rate?" not in " ".join(argv)
+
+
+def test_it_runs_in_an_empty_folder_with_the_users_environment(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says(GOOD))
+    ask("claude-code")
+    (call,) = calls(programs, "claude")
+    assert call["files"] == []
+    assert call["key"] == "the user's own"
+    assert not Path(str(call["cwd"])).exists()
+
+
+def test_codex_says_its_tokens_and_no_cost(programs: Path) -> None:
+    stand_in(programs, "codex", codex_says(GOOD))
+    reply = ask("codex")
+    assert (reply.text, reply.model, reply.reasoning) == (GOOD, "codex", "Hm.")
+    assert (reply.tokens_in, reply.tokens_out, reply.tokens_cached) == (210, 7, 69)
+    assert reply.cost is None
+    (call,) = calls(programs, "codex")
+    assert call["argv"] == [
+        "exec", "--json", "--skip-git-repo-check", "--ephemeral", "--sandbox", "read-only", "-",
+    ]  # fmt: skip
+
+
+def test_of_a_command_tokens_and_cost_are_unknown(programs: Path) -> None:
+    stand_in(programs, "mine", f"Sure:\n```json\n{GOOD}\n```\n")
+    reply = ask('command:mine --deep "two words"')
+    assert reply.text == GOOD
+    assert reply.cost is None
+    assert not reply.counted
+    (call,) = calls(programs, "mine")
+    assert call["argv"] == ["--deep", "two words"]
+
+
+def test_a_bad_answer_goes_back_once_with_the_reason(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says('{"rate": 7}'), claude_says(GOOD))
+    reply = ask("claude-code")
+    assert (reply.text, reply.attempts, reply.cost) == (GOOD, 2, 2 * 0.0079825)
+    again = str(calls(programs, "claude")[1]["prompt"])
+    assert '{"rate": 7}' in again
+    assert "['rate']: 7 is greater than the maximum of 1" in again
+
+
+def test_one_that_stays_bad_is_handed_on_and_says_so(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says("no idea"))
+    reply = ask("claude-code")
+    assert (reply.text, reply.finish, reply.attempts) == ("no idea", "schema", 2)
+
+
+def test_what_was_paid_is_not_lost_when_the_repair_fails(programs: Path) -> None:
+    fails = "print(said[0], end='')\nsys.exit(3 if calls else 0)"
+    stand_in(programs, "claude", claude_says("no idea"), body=fails)
+    assert ask("claude-code").text == "no idea"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "remedy"),
+    [
+        (
+            "claude",
+            "print(said[0]); sys.exit(1)",
+            r"Not logged in.*run `claude`, then /login",
+        ),
+        (
+            "codex",
+            'print(\'{"type":"turn.failed","error":{"message":"401 Unauthorized"}}\'); sys.exit(1)',
+            r"401 Unauthorized; log in \(codex login\)",
+        ),
+    ],
+)
+def test_not_logged_in_is_refused_with_the_remedy(
+    programs: Path, name: str, body: str, remedy: str
+) -> None:
+    said = claude_says("Not logged in · Please run /login", is_error=True)
+    stand_in(programs, name, said, body=body)
+    with pytest.raises(LLMRejected, match=remedy):
+        ask("claude-code" if name == "claude" else name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ("claude-code", "npm install -g @anthropic-ai/claude-code"),
+        ("codex/gpt-x", "npm install -g @openai/codex"),
+        ("command:no-such-program -x", "give its whole path"),
+        ("command:", "names no program"),
+        ('command:"open', "quote it as a shell would"),
+    ],
+)
+def test_a_program_that_is_not_there_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spec: str, remedy: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=remedy):
+        connect(spec)
+
+
+def test_a_program_that_has_gone_since_is_an_llm_error(programs: Path) -> None:
+    path = stand_in(programs, "claude", claude_says(GOOD))
+    llm = connect("claude-code")
+    path.unlink()
+    with pytest.raises(LLMRejected, match="install Claude Code"):
+        llm.complete(ASK, SCHEMA, seed=1, max_tokens=99)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"type": "result", "subtype": "error_max_turns", "is_error": true}',
+        claude_says("x").encode("utf-16").decode("latin-1").replace("\0", ""),
+    ],
+)
+def test_output_that_is_no_answer_is_an_error_with_what_was_said(programs: Path, said: str) -> None:
+    stand_in(programs, "claude", said)
+    with pytest.raises(LLMUnavailable, match="claude-code failed"):
+        ask("claude-code")
+
+
+def test_every_event_may_come_at_once(programs: Path) -> None:
+    events = f'[{{"type": "system", "subtype": "init"}}, {claude_says(GOOD)}]'
+    stand_in(programs, "claude", events)
+    assert ask("claude-code").text == GOOD
+
+
+def test_a_failing_command_says_its_last_words(programs: Path) -> None:
+    stand_in(programs, "mine", body="print('no fuel left', file=sys.stderr); sys.exit(4)")
+    with pytest.raises(LLMUnavailable, match=r"exit status 4\) and said: no fuel left"):
+        ask("command:mine")
+
+
+# The grandchild keeps stdout open: a reader of a pipe would wait for it.
+SLEEPS = """\
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path(__file__ + ".pids").write_text(f"{os.getpid()} {child.pid}")
+"""
+
+
+def _end(path: Path) -> bool:
+    """Whether the stand-in and its child are gone, or soon are: a signal takes its time."""
+    pids = [int(p) for p in Path(f"{path}.pids").read_text().split()]
+    there = [psutil.Process(p) for p in pids if psutil.pid_exists(p)]
+    _, alive = psutil.wait_procs(there, timeout=10)
+    return all(p.status() == psutil.STATUS_ZOMBIE for p in alive)
+
+
+def test_when_its_time_is_up_the_whole_group_is_killed(programs: Path) -> None:
+    path = stand_in(programs, "mine", body=f"{SLEEPS}time.sleep(60)")
+    start = time.monotonic()
+    with pytest.raises(LLMUnavailable, match=r"no answer in 3 s and was killed"):
+        ask("command:mine", timeout=3)
+    assert time.monotonic() - start < 20
+    assert _end(path)
+
+
+def test_what_an_agent_leaves_running_is_killed_when_it_ends(programs: Path) -> None:
+    path = stand_in(programs, "mine", GOOD, body=f"{SLEEPS}print(said[0])")
+    assert ask("command:mine").text == GOOD
+    assert _end(path)
+
+
+def test_a_program_that_never_reads_its_prompt_does_not_block(programs: Path) -> None:
+    path = programs / "deaf"
+    programs.mkdir()
+    path.write_text(f"#!/bin/sh\necho '{GOOD}'\n")
+    path.chmod(0o755)
+    long = [Message("user", "x" * 2**20)]
+    reply = AgentLLM(agent("command:deaf")).complete(long, SCHEMA, seed=1, max_tokens=9)
+    assert reply.text == GOOD
+
+
+def test_only_llm_errors_leave_complete(programs: Path) -> None:
+    path = programs / "broken"
+    programs.mkdir()
+    path.write_text("#!/no/such/interpreter\n")
+    path.chmod(0o755)
+    with pytest.raises(LLMError, match="cannot be started"):
+        ask("command:broken")
+    assert os.access(path, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (GOOD, GOOD),
+        (f"```json\n{GOOD}\n```", GOOD),
+        (f"Here it is: {GOOD} as you wished.", GOOD),
+        (f"```\nnot this\n```\n```json\n{GOOD}\n```", GOOD),
+        ("no brace", "no brace"),
+        ("an open { brace", "an open { brace"),
+    ],
+)
+def test_what_stands_around_an_answer_is_left_out(text: str, found: str) -> None:
+    assert bare(text, SCHEMA) == found
+
+
+def test_code_is_left_as_it_came() -> None:
+    assert bare(" x = {1: 2}\n", None) == "x = {1: 2}"
+
+
+def test_an_example_has_the_form_that_is_asked_for() -> None:
+    choice = {"anyOf": [{"const": 3}, {"type": "string"}]}
+    schema = {
+        "type": "object",
+        "properties": {
+            "list": {"type": "array", "minItems": 2, "items": choice},
+            "word": {"enum": ["a", "b"]},
+            "rate": {"type": "number", "minimum": 0.5},
+        },
+        "required": ["list", "word", "rate"],
+    }
+    assert example(schema) == {"list": [3, 3], "word": "a", "rate": 0.5}
+    assert misfit(json.dumps(example(schema)), schema) == ""
+
+
+def test_what_is_allowed_in_its_place_is_said() -> None:
+    kinds = [{"type": "object", "properties": {"name": {"const": n}}} for n in ("LR", "BATCH")]
+    schema = {"type": "array", "items": {"anyOf": kinds}}
+    said = misfit('[{"name": "DEPTH"}]', schema)
+    assert said == "[0]['name']: 'DEPTH' is none of ['LR', 'BATCH']"
+    assert misfit("[]", schema) == ""
+
+
+def test_of_alternatives_the_one_that_was_meant_says_what_is_wrong() -> None:
+    kinds = [
+        {"type": "object", "properties": {"name": {"const": n}, "value": {"maximum": most}}}
+        for n, most in (("LR", 1), ("DROP", 2))
+    ]
+    schema = {"type": "array", "items": {"anyOf": kinds}}
+    said = misfit('[{"name": "DROP", "value": 7}]', schema)
+    assert said == "[0]['value']: 7 is greater than the maximum of 2"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000])
+def test_json_that_nobody_can_read_is_said_to_be_so(text: str) -> None:
+    assert "cannot be read" in checked(text, SCHEMA)[1]

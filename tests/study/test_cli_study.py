@@ -1,0 +1,98 @@
+"""`bilevel study` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from studies import text
+from typer.testing import CliRunner
+
+from bilevel.cli import app
+from comparable import write_task
+from resumable import SCRIPT, TASK
+from test_cli import bilevel, jobs_of, start
+
+ARMS = ("random_search", "cmaes")
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task's function lies in the folder of the tests."""
+    places = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
+
+
+def write(folder: Path, repeats: int = 2) -> None:
+    write_task(folder)
+    said = text(*ARMS, repeats=repeats).replace('llm = "scripted"', 'llm = "none"')
+    (folder / "study.toml").write_text(said)
+
+
+def test_help_teaches() -> None:
+    for command, word in (("run", "same command"), ("status", "results"), ("report", "--credit")):
+        page = CliRunner().invoke(app, ["study", command, "--help"])
+        assert page.exit_code == 0
+        assert word in " ".join(page.output.split())
+
+
+def test_run_status_grow_export_and_refuse(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert "not begun" in bilevel("study", "status", "study.toml", cwd=tmp_path).stdout
+    made = bilevel("study", "run", "study.toml", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    lines = made.stderr.splitlines()
+    assert lines[0].startswith("toy-study: 4 runs, 0 there already; 1 tasks, 2 arms, 2 repeats")
+    assert [line.split(" ")[0] for line in lines[1:5]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert "loss" not in made.stderr
+    write(tmp_path, repeats=3)
+    grown = bilevel("study", "run", "study.toml", "--parallel", "2", cwd=tmp_path)
+    assert grown.stderr.startswith("toy-study: 6 runs, 4 there already"), grown.stderr
+    found = json.loads(bilevel("study", "status", "study.toml", "--json", cwd=tmp_path).stdout)
+    assert (found["done"], found["wanted"]) == (6, 6)
+    assert {row["arm"]: row["done"] for row in found["arms"]} == dict.fromkeys(ARMS, 3)
+    out = bilevel("study", "export", "study.toml", "--out", "out", cwd=tmp_path)
+    assert out.stdout.strip() == "8 files in out"
+    log = tmp_path / "out" / "runs" / "task-cmaes-2.json.gz"
+    assert "as recorded" in bilevel("replay", str(log), cwd=tmp_path).stdout
+    changed = (tmp_path / "study.toml").read_text().replace("first arm", "second arm")
+    (tmp_path / "study.toml").write_text(changed)
+    refused = bilevel("study", "run", "study.toml", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "Rules are written before the first run and never after" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_study_goes_on(tmp_path: Path, kill: signal.Signals) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT + "import time\ntime.sleep(300)\n")
+    (tmp_path / "task.toml").write_text(TASK.replace("timeout = 20", "timeout = 400"))
+    said = text(*ARMS).replace('llm = "scripted"', 'llm = "none"')
+    (tmp_path / "study.toml").write_text(said)
+    process = start("study", "run", "study.toml", "--parallel", "2", cwd=tmp_path)
+    try:
+        wait_for(lambda: len(jobs_of(tmp_path)) == 2)  # both processes are at work
+        process.send_signal(kill)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "Traceback" not in output
+    assert process.returncode == (130 if kill == signal.SIGINT else -kill), output
+    assert ("the same command goes on" in output) == (kill == signal.SIGINT)
+    wait_for(lambda: jobs_of(tmp_path) == [])
+    found = json.loads(bilevel("study", "status", "study.toml", "--json", cwd=tmp_path).stdout)
+    assert sum(row["open"] for row in found["arms"]) == 2
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    """Raises AssertionError when it has not happened after a minute and a half."""
+    deadline = time.monotonic() + 90
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

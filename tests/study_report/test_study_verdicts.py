@@ -1,0 +1,83 @@
+"""Hypotheses, answered by the rules of the study's file and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("scipy", reason="the statistics of a study need scipy")
+
+from reported import run, study
+
+from bilevel.study_data import Hypothesis, StudyData
+from bilevel.study_statistics import holm
+from bilevel.study_verdicts import answers
+
+H = Hypothesis("H1", "C beats A", "C", ("A",), ("toy",))
+
+
+def data(gaps: Sequence[float], *rules: Hypothesis, control: str = "A") -> StudyData:
+    """C is better than A by these gaps, repeat by repeat; A gains 0.1 on its baseline."""
+    runs = [run(control, i, 1.0, [0.9]) for i in range(len(gaps))]
+    runs += [run("C", i, 1.0, [0.9 - gap]) for i, gap in enumerate(gaps)]
+    return study(runs, evals=1, hypotheses=rules or (H,))
+
+
+def wide(middle: float, n: int = 10) -> list[float]:
+    return [middle + 0.01 * (i - (n - 1) / 2) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "gaps", "verdict", "why"),
+    [
+        (H, wide(0.1), "supported", "beyond the margin"),
+        (H, wide(0.1, 3), "undecided", "3 of the 10 pairs"),
+        (H, wide(0.1, 9), "undecided", "9 of the 10 pairs"),
+        (H, wide(0.005), "undecided", "holds the margin"),
+        (H, wide(-0.1), "not supported", "below the margin"),
+        (H, wide(-0.1, 3), "undecided", "3 of the 10 pairs"),
+        (replace(H, margin=0.2), wide(0.1), "not supported", "below the margin"),
+        (replace(H, margin=0.05), wide(0.1), "supported", "beyond the margin"),
+        (replace(H, worthwhile=0.05), wide(0.02), "not supported", "would matter"),
+        (replace(H, ratio=5.0), wide(0.3), "undecided", "not 5 times"),
+        (replace(H, ratio=5.0), wide(0.5), "supported", "beyond the margin"),
+        (replace(H, alpha=0.0001), wide(0.1), "undecided", "p is not below"),
+        (replace(H, least_repeats=3), wide(0.1, 3), "undecided", "p is not below"),
+        (replace(H, least_repeats=1), [0.1], "undecided", "no interval"),
+    ],
+)
+def test_the_rule_decides(rule: Hypothesis, gaps: list[float], verdict: str, why: str) -> None:
+    (answer,) = answers(data(gaps, rule))
+    assert answer.verdict == verdict
+    assert why in answer.contests[0].why
+    assert (answer.contests[0].power is None) == (verdict != "undecided" or len(gaps) == 1)
+
+
+def test_a_hypothesis_needs_every_control_and_one_refutes_it() -> None:
+    runs = [run("A", i, 1.0, [0.9 + 0.001 * i]) for i in range(10)]
+    runs += [run("C", i, 1.0, [0.7]) for i in range(10)]
+    runs += [run("hand", i, 1.0, [0.5 + 0.001 * i]) for i in range(10)]
+    both = replace(H, controls=("A", "hand"))
+    (answer,) = answers(study(runs, evals=1, hypotheses=(both,)))
+    assert [c.verdict for c in answer.contests] == ["supported", "not supported"]
+    assert answer.verdict == "not supported"
+    assert answer.contests[0].ratio == pytest.approx(0.3 / 0.0955)
+
+
+def test_a_control_without_runs_leaves_it_undecided() -> None:
+    (answer,) = answers(data(wide(0.1), replace(H, controls=("A", "sham"))))
+    assert answer.verdict == "undecided"
+    assert answer.contests[1].difference is None
+    assert answer.contests[1].p == 1.0
+
+
+def test_p_is_corrected_over_the_tests_of_all_hypotheses_done_or_not() -> None:
+    rules = (H, replace(H, name="H2", controls=("A", "gone")), replace(H, name="H3", margin=0.09))
+    found = answers(data(wide(0.1), *rules))
+    contests = [c for a in found for c in a.contests]
+    alone = [1.0 if c.difference is None else c.difference.p for c in contests]
+    assert alone[0] == 2**-9
+    assert [c.p for c in contests] == pytest.approx(holm(alone))
+    assert contests[0].p == pytest.approx(4 * 2**-9)

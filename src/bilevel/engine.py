@@ -17,7 +17,7 @@ from bilevel.history import History
 from bilevel.library_proposer import STAND_IN, stand_in
 from bilevel.loop import Loop
 from bilevel.merit import Known, ranked, with_library
-from bilevel.model import Call, MechanismSource, Phase, Proposal, Record, Run
+from bilevel.model import Call, MechanismSource, Opening, Phase, Proposal, Record, Run
 from bilevel.outer import Outer
 from bilevel.proposer import Proposer
 from bilevel.resuming import Verdicts, settled, timeless

@@ -13,10 +13,10 @@ Way = Literal["fill", "complete", "write", "improve", "combine", "repair", "subm
 class Attempt:
     """A source that was judged.
 
-    way: how the LLM was asked for it; by `submit` it came unasked. written: what it wrote, as it came; source: the same as it
-    was judged, normalised, and name its class. rule: of the gate, that refused it, "" if none did;
-    words: what its author was told. figures: what the gate measured, by name. parents: shas of
-    the sources that it was made from.
+    way: how the LLM was asked for it; by `submit` it came unasked. written: what it wrote, as it
+    came; source: the same as it was judged, normalised, and name its class. rule: of the gate, that
+    refused it, "" if none did; words: what its author was told. figures: what the gate measured, by
+    name. parents: shas of the sources that it was made from.
     """
 
     way: Way

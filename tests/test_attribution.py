@@ -20,7 +20,7 @@ class Notes(Mechanism):
 
 class KeepsEverySecond(Mechanism):
     def accept(self, view, trial, keep):
-        return keep or trial.id % 2 == 0
+        return keep or (trial.score is not None and trial.id % 2 == 0)
 
 
 class DropsWide(Mechanism):

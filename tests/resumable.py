@@ -6,8 +6,10 @@ Real store, executor, jobs and loop; only the LLM is scripted, as its name says.
 import sys
 from pathlib import Path
 
-from bilevel import assemble
+from bilevel.assemble import conduct
 from bilevel.model import Phase, Record
+from bilevel.planning import Settings, begin
+from bilevel.workspace import Workspace
 from worlds import Scripted, says
 
 SCRIPT = """\
@@ -59,13 +61,13 @@ def main(home: Path, run_id: str | None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         (home / "train.py").write_text(SCRIPT)
         task.write_text(TASK)
-    workspace = assemble.Workspace(home / "state")
+    workspace = Workspace(home / "state")
     if run_id is None:
-        settings = assemble.Settings(evals=5, llm="scripted", confirms=1)
-        run = assemble.begin(workspace, str(task), settings)
+        settings = Settings(evals=5, llm="scripted", confirms=1)
+        run = begin(workspace, str(task), settings)
     else:
         run = workspace.store.run(run_id)
-    assemble.conduct(workspace, run, Scripted(reply), Silent())
+    conduct(workspace, run, Scripted(reply), Silent())
 
 
 if __name__ == "__main__":

@@ -12,14 +12,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bilevel import cli_run, running
-from bilevel.assemble import Settings, Workspace
 from bilevel.cli import app
 from bilevel.cli_options import runnable
 from bilevel.codec import dump_log
 from bilevel.model import Call, OuterPlan, Proposal, Record, Trial
+from bilevel.planning import Settings
 from bilevel.protocols import LLM
 from bilevel.replay import DECIDED
 from bilevel.resuming import timeless
+from bilevel.workspace import Workspace
 from comparable import write_task
 from threelevels import BROKEN, SOURCE, ThreeLevels, held, recorded
 from worlds import RUN
@@ -254,13 +255,13 @@ def test_a_users_own_file_is_a_layer_that_runs_in_the_sandbox(llm: ThreeLevels) 
 def test_a_machine_that_cannot_lock_is_told_what_to_do(
     llm: ThreeLevels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bilevel import assemble
+    from bilevel import planning
     from bilevel.sandbox.errors import SandboxRefused
 
     def refuse(*_: object) -> str:
         raise SandboxRefused("this machine does not lock a worker")
 
-    monkeypatch.setattr(assemble, "_level", refuse)
+    monkeypatch.setattr(planning, "_level", refuse)
     result = run()
     assert "--allow-weak-sandbox; or do without generated code: --levels 1,1.5" in str(
         result.exception

@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from bilevel import mechanisms
-from bilevel.assemble import Workspace
 from bilevel.compare import FREE, PLAIN, Cell, Comparison, Plan, code_lines, strategies
 from bilevel.compare_helpers import OnDemand, Silent
 from bilevel.comparison import evaluations_to, run_figures, standing
@@ -23,6 +22,7 @@ from bilevel.replay import replay
 from bilevel.sharing import is_shared
 from bilevel.stack import Layer
 from bilevel.stacks import layers
+from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from worlds import LOSS, RUN, Log, Scripted, build
 

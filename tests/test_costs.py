@@ -13,7 +13,6 @@ from typer.testing import CliRunner, Result
 
 from bilevel import estimate as estimating
 from bilevel import rehearsal, running
-from bilevel.assemble import Settings, Workspace, planned
 from bilevel.budget import price_list, weight
 from bilevel.cli import app
 from bilevel.costs import costs
@@ -31,8 +30,10 @@ from bilevel.model import (
     Trial,
 )
 from bilevel.openings import elapsed
+from bilevel.planning import Settings, planned
 from bilevel.protocols import LLM
 from bilevel.rehearsal import rehearse
+from bilevel.workspace import Workspace
 from comparable import write_task
 from outer_worlds import of
 from spending_worlds import Spender

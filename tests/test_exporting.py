@@ -18,13 +18,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import leaky
-from bilevel.assemble import Settings, Workspace, begin, conduct
+from bilevel.assemble import conduct
 from bilevel.cli import app
 from bilevel.errors import ConfigError, LLMRejected
 from bilevel.exporting import secrets_of
 from bilevel.llm import keys
 from bilevel.model import Call, Message, OuterPlan, Record, Reply, Run, Session, Stop, Trial
+from bilevel.planning import Settings, begin
 from bilevel.protocols import Schema
+from bilevel.workspace import Workspace
 from comparable import write_task
 from leaky import KEY
 from resumable import SCRIPT, TASK

@@ -17,7 +17,8 @@ LEVELS = tuple(
         "surrogate habits diagnostics frames authoring merit dialogue submissions outer engine "
         "replay describe ledger library library_choice library_proposer",
         "mechanisms tasks llm executors store",
-        "assemble exporting prices terms machine stacks library_records",
+        "assemble workspace task_jobs planning exporting prices terms machine stacks "
+        "library_records",
         "cli cli_mcp serving cli_records cli_models cli_mechanisms cli_compare cli_run "
         "cli_options compare compare_helpers comparison comparison_output running live results "
         "progress summary render doctor lines accounts costs estimate rehearsal render_costs "

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bilevel.assemble import Settings, Workspace, begin, conduct
+from bilevel.assemble import conduct
 from bilevel.cli import app
 from bilevel.model import Outcome, OuterPlan, Trial, Values
+from bilevel.planning import Settings, begin
 from bilevel.rerun import rerun
+from bilevel.workspace import Workspace
 from comparable import write_task
 from threelevels import Nobody, ThreeLevels
 from worlds import LOSS, Instant, Log, build, loss

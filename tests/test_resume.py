@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bilevel.assemble import Workspace
 from bilevel.errors import ConfigError, RunBusy
 from bilevel.model import Proposal, Record, Trial
 from bilevel.replay import replay
+from bilevel.workspace import Workspace
 from resumable import SCRIPT, Silent, reply
 from worlds import Scripted
 

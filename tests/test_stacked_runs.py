@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from bilevel.assemble import Settings, Workspace, begin, conduct
+from bilevel.assemble import conduct
 from bilevel.attribution import influence, redecide
 from bilevel.errors import ConfigError
 from bilevel.model import Call, Decision, Fault, Run
+from bilevel.planning import Settings, begin
 from bilevel.replay import replay
 from bilevel.stacks import layers
+from bilevel.workspace import Workspace
 from resumable import SCRIPT, TASK, Silent, reply
 from worlds import Scripted
 

@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bilevel.assemble import Settings, Workspace, begin, conduct
+from bilevel.assemble import conduct
 from bilevel.model import Layering, Message, OuterPlan, Phase, Record, Run
+from bilevel.planning import Settings, begin
 from bilevel.protocols import Schema
 from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.workspace import Workspace
 from comparable import write_task
 from worlds import Scripted, says
 

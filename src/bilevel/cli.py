@@ -164,8 +164,8 @@ def best(
     as_json: AsJson = False,
 ) -> None:
     """The best configuration; with --patch, as a diff that `git apply` or `patch -p1` takes."""
-    from bilevel.assemble import find_task
     from bilevel.history import History
+    from bilevel.task_jobs import find_task
 
     workspace, found = find(name, home)
     trial = History(found.space, workspace.records(found.id)).best
@@ -197,9 +197,9 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check machine, libraries, weights, keys and a task; each problem with its remedy."""
-    from bilevel.assemble import try_baseline
     from bilevel.doctor import checks
     from bilevel.render_checks import checks_table
+    from bilevel.task_jobs import try_baseline
 
     found = checks(home, task, baseline=try_baseline)
     if as_json:

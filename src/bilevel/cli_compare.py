@@ -82,13 +82,13 @@ def compare(
 
     bilevel compare task.toml --strategies plain,gp,tabu+ucb1 --out results/mine
     """
-    from bilevel.assemble import Workspace
     from bilevel.compare import Comparison, Plan
     from bilevel.compare import strategies as parse
     from bilevel.compare_helpers import OnDemand, interruptible
     from bilevel.comparison_output import Heading
     from bilevel.errors import BilevelError, ConfigError
     from bilevel.running import open_llm
+    from bilevel.workspace import Workspace
 
     if parallel < 1:
         raise ConfigError(f"parallel is {parallel} but must be at least 1")

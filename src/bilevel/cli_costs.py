@@ -87,11 +87,12 @@ def estimate(
 
     bilevel estimate task.toml --evals 100 --llm deepseek --measure
     """
-    from bilevel.assemble import Settings, planned, timed_baseline
     from bilevel.estimate import estimate as expected
     from bilevel.levels import chosen
+    from bilevel.planning import Settings, planned
     from bilevel.prices import of_models, parse, today
     from bilevel.render_costs import estimate_view
+    from bilevel.task_jobs import timed_baseline
 
     outer = replace(
         chosen(levels, llm), every=every, cycles=cycles, candidates=candidates, repairs=repairs

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from bilevel.assemble import Workspace
     from bilevel.model import Record, Run
+    from bilevel.workspace import Workspace
 
 console = Console()
 HERE = Path(".bilevel")
@@ -43,7 +43,7 @@ AllowWeak = Annotated[
 
 def workspace_at(home: Path) -> Workspace:
     """The workspace in a folder, which is made where it is not there yet."""
-    from bilevel.assemble import Workspace
+    from bilevel.workspace import Workspace
 
     return Workspace(home)
 

@@ -132,8 +132,8 @@ def _decide(found: Run, records: list[Record]) -> bool:
 
 def _evaluate(found: Run, records: Sequence[Record], task: str | None) -> bool:
     """Whether all evaluations come out as recorded, said on the console."""
-    from bilevel.assemble import rerun_jobs
     from bilevel.model import Trial
+    from bilevel.task_jobs import rerun_jobs
 
     trials = [r for r in records if isinstance(r, Trial)]
     differ = 0

@@ -26,10 +26,11 @@ from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bilevel.assemble import Settings, Workspace
     from bilevel.model import Run
+    from bilevel.planning import Settings
     from bilevel.protocols import LLM
     from bilevel.terms import Terms
+    from bilevel.workspace import Workspace
 
 INTERRUPTED = 130
 PAUSED = 3
@@ -164,8 +165,8 @@ def demo(
 
     The first time, the model's weights (1.1 GB) are fetched and verified.
     """
-    from bilevel.assemble import Settings
     from bilevel.levels import chosen
+    from bilevel.planning import Settings
 
     outer = replace(chosen(levels, llm), every=3, cycles=2, candidates=2, repairs=1)
     settings = Settings(evals, seed, llm, outer=outer, allow_weak=allow_weak_sandbox)
@@ -228,8 +229,8 @@ def run(
 
     bilevel run task.toml --llm deepseek --budget usd=2,wall=8h,2:tokens=300k
     """
-    from bilevel.assemble import Settings
     from bilevel.levels import chosen
+    from bilevel.planning import Settings
 
     evals, time, terms = split(terms_of(budget, price), evals, wall)
     llm, llm_outer, tape = _tape(replay, mixed, llm, llm_outer or "", home)
@@ -294,7 +295,7 @@ def stack_of(text: str, llm: str) -> tuple[str, ...]:
 
 
 def _start(task: str, settings: Settings, home: Path, as_json: bool) -> None:
-    from bilevel.assemble import begin
+    from bilevel.planning import begin
     from bilevel.sandbox.errors import SandboxRefused
 
     if settings.llm == DEFAULT_LLM and not settings.tape:

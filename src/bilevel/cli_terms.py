@@ -12,9 +12,9 @@ from bilevel.budget_words import seconds
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bilevel.assemble import Workspace
     from bilevel.model import Run
     from bilevel.terms import Terms
+    from bilevel.workspace import Workspace
 
 EVALS = 30
 BUDGETS = "Budget"

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bilevel import codec, mechanisms, stacks
-from bilevel.assemble import Settings, Watcher, Workspace, conduct, enter, find_task, planned
+from bilevel.assemble import Watcher, conduct
 from bilevel.errors import BilevelError, ConfigError, RunBusy
 from bilevel.model import Record, Run, Stop, Trial
+from bilevel.planning import Settings, enter, planned
 from bilevel.protocols import LLM
 from bilevel.sharing import Sharing
+from bilevel.task_jobs import find_task
+from bilevel.workspace import Workspace
 
 # The LLM at work, greedily, with no mechanism over it.
 PLAIN = "plain"

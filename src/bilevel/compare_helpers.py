@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from bilevel.assemble import Watcher, Workspace
+from bilevel.assemble import Watcher
 from bilevel.compare import Cell, Comparison, Plan
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Phase, Record, Reply, Run
 from bilevel.protocols import LLM, Schema
+from bilevel.workspace import Workspace
 
 GRACE = 10.0  # seconds that a helper has to kill its jobs and to say so in the log
 

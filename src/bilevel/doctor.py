@@ -253,7 +253,7 @@ def weights_found(default: str, here: list[str]) -> Check:
 
 def task_checks(task: str, baseline: Callable[[str], Outcome] | None = None) -> list[Check]:
     """Whether a task can be read and, given a way to run it, whether its own values succeed."""
-    from bilevel.assemble import find_task
+    from bilevel.task_jobs import find_task
 
     try:
         loaded, source = find_task(task)

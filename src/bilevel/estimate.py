@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from bilevel.assemble import Workspace
 from bilevel.budget import MESSAGE_TOKENS, TOKENS_A_CHARACTER, cost, weight
 from bilevel.compare import FREE
 from bilevel.ensemble import members
@@ -17,6 +16,7 @@ from bilevel.prices import prices_text
 from bilevel.rehearsal import MOST, Asked, rehearse
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stacks import layers
+from bilevel.workspace import Workspace
 
 FEWEST = 0.25  # tokens a character where the model was never asked: English prose
 LAST = 10  # earlier runs that are looked at

@@ -15,7 +15,6 @@ from typing import Any
 import bilevel
 from bilevel import codec
 from bilevel.archive import SUFFIX, Archive, pack, read_archive
-from bilevel.assemble import Workspace, find_task, fingerprint
 from bilevel.ensemble import models
 from bilevel.errors import BilevelError, ConfigError, StoreError
 from bilevel.llm import keys
@@ -24,9 +23,11 @@ from bilevel.llm.providers import PROVIDERS
 from bilevel.model import Call, Message, Run
 from bilevel.scrubbing import Scrubber, secrets_in
 from bilevel.tape import request_key
+from bilevel.task_jobs import find_task, fingerprint
 from bilevel.tasks import builtin
 from bilevel.tasks.loading import MANIFEST
 from bilevel.tasks.manifest import TaskManifest, load
+from bilevel.workspace import Workspace
 
 __all__ = ["Exported", "Imported", "export", "import_run", "secrets_of"]
 

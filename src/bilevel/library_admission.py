@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bilevel import codec
-from bilevel.assemble import Workspace, find_task, fingerprint
 from bilevel.conformance.mechanism import check_mechanism
 from bilevel.errors import ConfigError
 from bilevel.gate import Gate
@@ -30,6 +29,8 @@ from bilevel.sandbox.policy import lint
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.screening import screening
 from bilevel.store.library import Library
+from bilevel.task_jobs import find_task, fingerprint
+from bilevel.workspace import Workspace
 
 FORMAT = 1
 SUITE = "the suite for mechanisms"

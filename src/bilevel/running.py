@@ -11,7 +11,7 @@ from typing import cast
 from rich.console import Console
 from rich.markup import escape
 
-from bilevel.assemble import Workspace, can_screen, conduct, find_task
+from bilevel.assemble import conduct
 from bilevel.budget import limits_of, price_list
 from bilevel.budget_words import limit_text, limits_text
 from bilevel.cli_models import fetching
@@ -23,6 +23,7 @@ from bilevel.library_proposer import STAND_IN
 from bilevel.live import Terminal
 from bilevel.llm.connect import connect
 from bilevel.model import Message, Opening, Record, Reply, Run, Stop
+from bilevel.planning import can_screen
 from bilevel.prices import prices_text
 from bilevel.progress import plot_progress
 from bilevel.protocols import LLM, Schema
@@ -30,7 +31,9 @@ from bilevel.render import summary_panel
 from bilevel.results import write_results
 from bilevel.sandbox.policy import Level, describe
 from bilevel.summary import summarise
+from bilevel.task_jobs import find_task
 from bilevel.terms import Terms, under
+from bilevel.workspace import Workspace
 
 
 class NoLLM:

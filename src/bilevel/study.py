@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from bilevel.assemble import Settings, Workspace
 from bilevel.compare import FREE, PAUSE, PLAIN, Cell, Comparison, Plan, Screen
 from bilevel.errors import RunBusy
 from bilevel.levels import NO_LLM, chosen
 from bilevel.model import Borrowed, OuterPlan
+from bilevel.planning import Settings
 from bilevel.protocols import LLM
 from bilevel.seeds import generator
 from bilevel.study_file import StudyFile
 from bilevel.study_sections import ArmSection, OuterSection
+from bilevel.workspace import Workspace
 
 Models = Callable[[str], LLM]  # the model of a spec, opened at its first request
 Loans = Mapping[tuple[str, str, int], tuple[Borrowed, ...]]  # by task, arm and seed

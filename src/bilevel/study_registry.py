@@ -15,14 +15,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bilevel import codec
-from bilevel.assemble import Workspace, planned
 from bilevel.compare import Cell
 from bilevel.errors import ConfigError, StoreError
 from bilevel.model import Borrowed, Run
+from bilevel.planning import planned
 from bilevel.results import replacing
 from bilevel.study import Loans, plan_of
 from bilevel.study_data import AnalysisPlan, Hypothesis
 from bilevel.study_file import StudyFile
+from bilevel.workspace import Workspace
 
 SHOWN = 80  # characters of a value in a message
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bilevel.assemble import Workspace
 from bilevel.compare_helpers import GRACE, OnDemand, Silent, interruptible
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Reply
 from bilevel.protocols import LLM, Schema
 from bilevel.study import Loans, Study
 from bilevel.study_file import StudyFile
+from bilevel.workspace import Workspace
 
 EMBEDDED = "embedded"
 WATCH = 1.0  # seconds between two looks whether the first process is there

@@ -12,11 +12,11 @@ from shelves import entry, transfer
 from typer.testing import CliRunner, Result
 
 from bilevel import running
-from bilevel.assemble import Workspace
 from bilevel.cli import app
 from bilevel.library_admission import exported
 from bilevel.model import Layering, Run
 from bilevel.protocols import LLM
+from bilevel.workspace import Workspace
 from comparable import write_task
 from outer_worlds import source
 from threelevels import SOURCE, ThreeLevels, held

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from shelves import entry, transfer, use
 
-from bilevel.assemble import Workspace
 from bilevel.errors import ConfigError, StoreError
 from bilevel.library_admission import Imported, add, exported, nonconforming, take
 from bilevel.model import Trial
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.store.library import Library
 from bilevel.store.sqlite import SqliteStore
+from bilevel.workspace import Workspace
 from comparable import write_task
 from outer_worlds import INERT
 from threelevels import SOURCE, held, recorded
@@ -135,7 +135,7 @@ def test_a_file_for_a_task_with_a_run_passes_the_gate_on_it(
     workspace: Workspace, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bilevel import library_admission
-    from bilevel.assemble import find_task, fingerprint
+    from bilevel.task_jobs import find_task, fingerprint
 
     monkeypatch.setattr(library_admission, "find_spec", lambda name: None)
     monkeypatch.setattr(library_admission, "nonconforming", lambda source, sandbox: [])

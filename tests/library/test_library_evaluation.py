@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from shelves import entry
 
-from bilevel.assemble import Workspace, replayed
+from bilevel.assemble import replayed
 from bilevel.compare_helpers import Silent
 from bilevel.errors import ConfigError
 from bilevel.library_evaluation import STOOD_IN, Evaluation, Trying
 from bilevel.library_proposer import STAND_IN
 from bilevel.model import Call, Trial
 from bilevel.running import NoLLM
+from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from outer_worlds import source
 from threelevels import held

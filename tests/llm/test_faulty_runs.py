@@ -12,11 +12,11 @@ from adapters import ADAPTERS, Adapter
 from fake_openai import Answer, FakeOpenAI, Request, refusal, serving
 from typer.testing import CliRunner, Result
 
-from bilevel.assemble import Workspace
 from bilevel.cli import app
 from bilevel.cli_run import PAUSED
 from bilevel.llm import remote
 from bilevel.model import Call, Record, Stop, Trial
+from bilevel.workspace import Workspace
 from comparable import write_task
 
 SECRET = "sk-planted-0123456789"

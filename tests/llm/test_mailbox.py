@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from test_agents import GOOD, SCHEMA
 
-from bilevel.assemble import Settings, Workspace, begin, conduct, replayed
+from bilevel.assemble import conduct, replayed
 from bilevel.errors import ConfigError, LLMUnavailable
 from bilevel.llm.connect import connect
 from bilevel.llm.mailbox import MailboxLLM
 from bilevel.llm.terminal import TerminalLLM
 from bilevel.model import Call, Message, Stop, Trial
+from bilevel.planning import Settings, begin
+from bilevel.workspace import Workspace
 from resumable import SCRIPT, TASK, Silent
 
 ASK = [Message("system", "You tune."), Message("user", "Which rate?")]

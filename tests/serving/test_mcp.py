@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from bilevel.assemble import Workspace, replayed
+from bilevel.assemble import replayed
 from bilevel.model import Call, Layering, Session, Stop, Trial
+from bilevel.workspace import Workspace
 from resumable import SCRIPT, TASK
 from threelevels import BROKEN, SOURCE, held
 
@@ -197,7 +198,7 @@ def test_a_client_that_leaves_leaves_a_run_that_can_go_on(tmp_path: Path) -> Non
 def test_a_run_of_another_llm_is_not_taken_over(tmp_path: Path) -> None:
     home = tmp_path / "state"
     workspace = Workspace(home)
-    from bilevel.assemble import Settings, begin
+    from bilevel.planning import Settings, begin
 
     run = begin(workspace, write_task(tmp_path), Settings(evals=1, llm="scripted"))
     assert replace(run, id="").llm == "scripted"

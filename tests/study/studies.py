@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bilevel.assemble import Workspace
 from bilevel.compare import Cell
 from bilevel.compare_helpers import Silent
 from bilevel.model import Run
@@ -13,6 +12,7 @@ from bilevel.protocols import LLM
 from bilevel.study import Study
 from bilevel.study_file import StudyFile, parse
 from bilevel.study_registry import enter
+from bilevel.workspace import Workspace
 from comparable import write_task
 
 TEXT = """\

@@ -11,7 +11,6 @@ import pytest
 from studies import described, go, study, text
 
 from bilevel import mechanisms
-from bilevel.assemble import Workspace
 from bilevel.compare import Cell
 from bilevel.compare_helpers import Silent
 from bilevel.errors import ConfigError
@@ -25,6 +24,7 @@ from bilevel.study_file import parse
 from bilevel.study_progress import Pace, standing
 from bilevel.study_registry import enter, load
 from bilevel.study_results import stored, study_data
+from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from threelevels import ThreeLevels, held
 from worlds import LOSS, SPACE, Scripted

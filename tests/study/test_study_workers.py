@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from studies import described, go, study
 
-from bilevel.assemble import Workspace
 from bilevel.compare_helpers import Silent
 from bilevel.errors import LLMRejected, LLMUnavailable
 from bilevel.model import Message
@@ -20,6 +19,7 @@ from bilevel.protocols import LLM
 from bilevel.study_registry import enter
 from bilevel.study_results import stored, study_data
 from bilevel.study_workers import Assignment, Remote, Shared, _serve, workers
+from bilevel.workspace import Workspace
 from comparable import reply
 from worlds import Scripted
 

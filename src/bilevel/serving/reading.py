@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from bilevel.accounts import accounts
-from bilevel.assemble import Workspace
 from bilevel.history import History
 from bilevel.ledger import ledger
 from bilevel.levels import names
@@ -16,6 +15,7 @@ from bilevel.model import Layering, Proposal, Record, Run, Session, Steering, Tr
 from bilevel.prompting import history_lines, parameter_line
 from bilevel.serving.underway import Underway
 from bilevel.summary import summarise
+from bilevel.workspace import Workspace
 
 Part = Literal["summary", "trace", "incumbent", "mechanisms", "ledger"]
 Json = dict[str, Any]

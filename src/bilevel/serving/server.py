@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from bilevel import __version__
-from bilevel.assemble import Settings, Workspace, begin
 from bilevel.errors import BilevelError, ConfigError, MissingExtra
 from bilevel.llm.others import MCP
 from bilevel.model import OuterPlan, Run
+from bilevel.planning import Settings, begin
 from bilevel.prompts import render
 from bilevel.serving import reading
 from bilevel.serving.desk import Question
 from bilevel.serving.reading import Json, Part
 from bilevel.serving.underway import Underway
+from bilevel.workspace import Workspace
 
 try:
     from mcp.server.mcpserver import MCPServer

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from bilevel.assemble import Workspace, conduct
+from bilevel.assemble import conduct
 from bilevel.errors import BilevelError, ConfigError
 from bilevel.model import Phase, Record, Run, Stop
 from bilevel.serving.desk import Desk, Question
+from bilevel.workspace import Workspace
 
 __all__ = ["Underway"]
 

@@ -1,0 +1,172 @@
+"""From what a user asks of a run to the run that the store holds, before it begins."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+
+import bilevel
+from bilevel import stacks
+from bilevel.errors import ConfigError
+from bilevel.library_choice import borrow
+from bilevel.machine import machine
+from bilevel.model import Borrowed, OuterPlan, Run
+from bilevel.protocols import Task
+from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.stacks import entries, needs_sandbox, remembered
+from bilevel.task_jobs import find_task, fingerprint
+from bilevel.terms import Terms, put
+from bilevel.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asks of a run. None takes the task's own value.
+
+    evals: evaluations of proposals. wall: seconds after which no further step begins.
+    stack: names of mechanisms, lowest first, or paths of files. remember: whether one that
+    remembers earlier runs may. states: by name in the stack, as JSON the attributes with which a
+    mechanism begins. outer: the outer loop. allow_weak: whether code that is not ours may run where
+    the machine cannot lock it in. library: which of its mechanisms the run is given, as `best` or
+    `alma:2`, "" for none; loan: those that were chosen before, in its place.
+    terms: limits beside evals and wall, and prices.
+    """
+
+    evals: int = 30
+    seed: int = 0
+    llm: str = "embedded"
+    wall: float | None = None
+    slots: int = 1
+    baselines: int | None = None
+    confirms: int | None = None
+    stack: tuple[str, ...] = ()
+    remember: bool = True
+    states: Mapping[str, str] = field(default_factory=dict)
+    outer: OuterPlan = field(default_factory=OuterPlan)
+    allow_weak: bool = False
+    llm_outer: str = ""
+    tape: str = ""
+    mixed: bool = False
+    library: str = ""
+    loan: tuple[Borrowed, ...] = ()
+    terms: Terms = field(default_factory=Terms)
+
+
+def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
+    """A new run, entered into the store. Raises ConfigError for settings that make no sense."""
+    return enter(workspace, planned(workspace, name, settings), settings.terms)
+
+
+def enter(workspace: Workspace, planned: Run, on: Terms | None = None) -> Run:
+    """The run with a name and the time of now, entered into the store. on: says prices.
+
+    Raises ConfigError where its limits need a price that is not known.
+    """
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    run = replace(planned, id=workspace.store.next_id(planned.task), created=created)
+    put(workspace.store, run, on or Terms())
+    return run
+
+
+def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
+    """The run that `begin` would enter into the store, without a name. Raises ConfigError."""
+    task, source = find_task(name)
+    baselines = task.baselines if settings.baselines is None else settings.baselines
+    confirms = task.confirms if settings.confirms is None else settings.confirms
+    _check_sizes(settings, baselines, confirms)
+    stack, own = entries(settings.stack)
+    run = Run(
+        id="",
+        task=task.name,
+        space=task.space,
+        objective=task.objective,
+        brief=task.brief(),
+        seed=settings.seed,
+        evals=settings.evals,
+        baselines=baselines,
+        confirms=confirms,
+        wall=settings.wall,
+        llm=settings.llm,
+        llm_outer=_outer_model(settings),
+        tape=settings.tape,
+        mixed=settings.mixed,
+        limits=settings.terms.limits,
+        slots=settings.slots,
+        stack=stack,
+        states=_states(workspace, task, settings),
+        sources=own,
+        outer=_screened(settings.outer),
+        source=source,
+        fingerprint=fingerprint(task),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=bilevel.__version__,
+        machine=machine(),
+        library=_borrowed(workspace, task, settings),
+    )
+    return replace(run, sandbox=_level(run, settings.allow_weak))
+
+
+def _check_sizes(settings: Settings, baselines: int, confirms: int) -> None:
+    """Raises ConfigError where a number of the settings is below the least that makes sense."""
+    for label, value, least in (
+        ("evals", settings.evals, 0),
+        ("slots", settings.slots, 1),
+        ("baselines", baselines, 2),
+        ("confirms", confirms, 0),
+        ("every", settings.outer.every, 1),
+        ("cycles", settings.outer.cycles, 1),
+        ("layers", settings.outer.layers, 1),
+        ("candidates", settings.outer.candidates, 1),
+        ("repairs", settings.outer.repairs, 0),
+    ):
+        if value < least:
+            raise ConfigError(f"{label} is {value} but must be at least {least}")
+
+
+def _states(workspace: Workspace, task: Task, settings: Settings) -> dict[str, str]:
+    """By sha, the states in which mechanisms begin: those given, else those remembered."""
+    known = remembered(workspace.store, task.name, settings.stack) if settings.remember else {}
+    return known | {stacks.source(name).sha: state for name, state in settings.states.items()}
+
+
+def _borrowed(workspace: Workspace, task: Task, settings: Settings) -> tuple[Borrowed, ...]:
+    if settings.loan or not settings.library:
+        return settings.loan
+    entries = workspace.library.entries()
+    return borrow(entries, settings.library, task.name, task.space, settings.seed)
+
+
+def _outer_model(settings: Settings) -> str:
+    """The model of the outer levels, "" for the same. Raises ConfigError where none takes part."""
+    outer = settings.outer
+    if settings.llm_outer and not outer.steering and outer.research == "off":
+        raise ConfigError(
+            f"the outer levels' model is {settings.llm_outer}, but neither Level 1.5 nor Level 2 "
+            "takes part; leave it out, or let one of them"
+        )
+    return "" if settings.llm_outer == settings.llm else settings.llm_outer
+
+
+def _screened(plan: OuterPlan) -> OuterPlan:
+    """The plan without screening where its library is missing; whoever introduces a run says so."""
+    return plan if can_screen() else replace(plan, screening=False)
+
+
+def can_screen() -> bool:
+    """Whether the library that screening needs is installed."""
+    return importlib.util.find_spec("sklearn") is not None
+
+
+def _level(run: Run, allow_weak: bool) -> str:
+    """How well a sandbox holds code on this machine, "" where the run needs none."""
+    return _held(allow_weak) if needs_sandbox(run) else ""
+
+
+@cache
+def _held(allow_weak: bool) -> str:
+    with Sandbox(allow_weak=allow_weak) as sandbox:
+        sandbox.take(()).kill()
+        return sandbox.level()

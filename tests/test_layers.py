@@ -20,7 +20,7 @@ LEVELS = tuple(
         "assemble workspace task_jobs planning exporting prices terms machine stacks "
         "library_records",
         "cli cli_mcp serving cli_records cli_models cli_mechanisms cli_compare cli_run "
-        "cli_options compare compare_helpers comparison comparison_output running live results "
+        "cli_run_options cli_options compare compare_helpers comparison comparison_output running live results "
         "progress summary render doctor lines accounts costs estimate rehearsal render_costs "
         "cli_costs cli_terms levels render_levels study_data study_file study study_registry "
         "study_workers study_results study_sections study_export study_progress study_screen "

@@ -19,17 +19,8 @@ from bilevel.cli_options import (
     print_json,
     workspace_at,
 )
-from bilevel.cli_run import (
-    DEFAULT_LLM,
-    Candidates,
-    Cycles,
-    Every,
-    Levels,
-    Llm,
-    LlmOuter,
-    Repairs,
-    stack_of,
-)
+from bilevel.cli_run import DEFAULT_LLM, stack_of
+from bilevel.cli_run_options import Candidates, Cycles, Every, Levels, Llm, LlmOuter, Repairs
 from bilevel.cli_terms import EVALS, Price
 
 Measure = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,6 +22,22 @@ from bilevel.cli_options import (
     print_json,
     workspace_at,
 )
+from bilevel.cli_run_options import (
+    Candidates,
+    Cycles,
+    Domains,
+    Every,
+    Layers,
+    Levels,
+    Library,
+    Llm,
+    LlmOuter,
+    Mixed,
+    NoScreening,
+    Repairs,
+    Replay,
+    Sham,
+)
 from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
 from bilevel.errors import ConfigError
 
@@ -36,117 +52,6 @@ INTERRUPTED = 130
 PAUSED = 3
 DEFAULT_LLM = "embedded"
 EMBEDDED = "no other LLM was chosen with --llm: the embedded one answers, on this machine's CPU"
-OUTER = "Outer loop"
-TAPE = "Tape"
-
-Llm = Annotated[
-    str,
-    typer.Option(
-        help="embedded, embedded:NAME, provider/model (openai, anthropic, deepseek, gemini, "
-        "openrouter, ollama, lmstudio, vllm, llamacpp), or model@URL of any OpenAI-compatible "
-        "server; with options, as ?rpm=60&timeout=300. Keys come from the environment or the "
-        "keyring. "
-        "none: for a stack that gives all values itself, as tpe. Or an agent or a person: "
-        'claude-code, codex (both also with /MODEL), command:"PROGRAM ARGS" (prompt on stdin, '
-        "answer on stdout), terminal, or mailbox:FOLDER: each request is a file "
-        "NNNN.request.md and .json there; write the answer beside it, then rename it to "
-        "NNNN.answer.txt, and NNNN.reply.json says whether it fits. Or ensemble:A,B: of these "
-        "models the one is asked for a proposal whose gain per cost is best."
-    ),
-]
-LlmOuter = Annotated[
-    str | None,
-    typer.Option(
-        help="Another model for Levels 1.5 and 2, named as for --llm.", rich_help_panel=OUTER
-    ),
-]
-Library = Annotated[
-    str | None,
-    typer.Option(
-        help="Begin with a mechanism that earlier runs admitted: best (for this task or the most "
-        "like one), alma (sampled, the often used less), random; best:2 for two. Level 2 sees the "
-        "library's record of this task. See `bilevel library`.",
-        rich_help_panel=OUTER,
-    ),
-]
-Levels = Annotated[
-    str | None,
-    typer.Option(
-        help="Who takes part: 1 proposes and evaluates; 1.5 steers: freezes parameters, sets a "
-        "strategy, advises; 2 writes new search mechanisms as code, while the run goes. "
-        "1 | 1,1.5 | 1,2 | 1,1.5,2; all three if left out, with --llm none 1.",
-        rich_help_panel=OUTER,
-    ),
-]
-Sham = Annotated[
-    bool,
-    typer.Option(
-        "--sham",
-        help="A control: Level 2 talks and is paid for, and its code is left out.",
-        rich_help_panel=OUTER,
-    ),
-]
-Every = Annotated[
-    int,
-    typer.Option(help="Evaluations between two steerings (a cycle).", rich_help_panel=OUTER),
-]
-Cycles = Annotated[
-    int, typer.Option(help="Cycles from one session of Level 2 to the next.", rich_help_panel=OUTER)
-]
-Layers = Annotated[
-    int,
-    typer.Option(
-        help="Mechanisms of Level 2 that may be at work at a time; the one with least credit "
-        "makes room.",
-        rich_help_panel=OUTER,
-    ),
-]
-Candidates = Annotated[
-    int,
-    typer.Option(
-        help="Sources that a session asks for until one is admitted.", rich_help_panel=OUTER
-    ),
-]
-Repairs = Annotated[
-    int,
-    typer.Option(
-        help="Times that a refused source goes back to its author with the reason.",
-        rich_help_panel=OUTER,
-    ),
-]
-Domains = Annotated[
-    Literal["hint", "none"],
-    typer.Option(
-        help="Whether Level 2 is told of fields to borrow from, or must think of them itself.",
-        rich_help_panel=OUTER,
-    ),
-]
-NoScreening = Annotated[
-    bool,
-    typer.Option(
-        "--no-screening",
-        help="Leave out the gate's last part: whether a source does harm on a surrogate.",
-        rich_help_panel=OUTER,
-    ),
-]
-
-Replay = Annotated[
-    str | None,
-    typer.Option(
-        help="A recorded run, or its file, from whose tape the LLM's replies come; no model is "
-        "asked, and a request that it does not hold ends the run and says how it differs. "
-        "Experiments are run. Give the task and the settings of that run; the LLM is its own.",
-        rich_help_panel=TAPE,
-    ),
-]
-Mixed = Annotated[
-    bool,
-    typer.Option(
-        "--mixed",
-        help="With --replay: ask the LLM for what the tape does not hold.",
-        rich_help_panel=TAPE,
-    ),
-]
 
 
 def demo(

@@ -20,14 +20,10 @@ LEVELS = tuple(
         "assemble workspace task_jobs planning exporting prices terms machine stacks "
         "library_records",
         "cli cli_mcp serving cli_records cli_models cli_mechanisms cli_compare cli_run "
-        "cli_run_options cli_options compare compare_helpers comparison comparison_output running live results "
-        "progress summary render doctor lines accounts costs estimate rehearsal render_costs "
-        "cli_costs cli_terms levels render_levels study_data study_file study study_registry "
-        "study_workers study_results study_sections study_export study_progress study_screen "
-        "cli_study __main__ study_statistics study_arm_results study_analysis study_verdicts "
-        "study_figures study_report study_report_document study_report_sections "
-        "study_report_tables study_report_words study_import library_admission "
-        "library_evaluation library_output cli_library render_checks",
+        "cli_run_options cli_options compare compare_helpers comparison comparison_output "
+        "running live results progress summary render doctor lines accounts costs estimate "
+        "rehearsal render_costs cli_costs cli_terms levels render_levels study cli_study "
+        "__main__ library_admission library_evaluation library_output cli_library render_checks",
     )
 )
 

@@ -18,9 +18,9 @@ from bilevel.cli_options import console as out_console
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bilevel.study import Study
-    from bilevel.study_data import StudyData
-    from bilevel.study_file import StudyFile
+    from bilevel.study.data import StudyData
+    from bilevel.study.file import StudyFile
+    from bilevel.study.harness import Study
 
 INTERRUPTED = 130
 
@@ -63,11 +63,11 @@ def run(
     """
     from bilevel.compare_helpers import interruptible
     from bilevel.running import open_llm
-    from bilevel.study import is_free, model_of
-    from bilevel.study_file import load
-    from bilevel.study_registry import enter
-    from bilevel.study_screen import StudyScreen
-    from bilevel.study_workers import Assignment, Shared, workers
+    from bilevel.study.file import load
+    from bilevel.study.harness import is_free, model_of
+    from bilevel.study.registry import enter
+    from bilevel.study.screen import StudyScreen
+    from bilevel.study.workers import Assignment, Shared, workers
 
     if parallel < 1:
         raise ConfigError(f"parallel is {parallel} but must be at least 1")
@@ -108,8 +108,8 @@ def _close(made: Study, file: Path, console: Console) -> None:
 def status(file: File, home: Home = HERE, as_json: AsJson = False) -> None:
     """How far a study is, and how long the rest takes; its results are for the report."""
     from bilevel.comparison_output import clock
-    from bilevel.study_file import load
-    from bilevel.study_progress import Pace, standing
+    from bilevel.study.file import load
+    from bilevel.study.progress import Pace, standing
 
     described = load(file)
     made = _found(described, home)
@@ -155,8 +155,8 @@ def report(
     home: Home = HERE,
 ) -> None:
     """Write the report of a study as far as it went: report.html, report.md, statistics.json."""
-    from bilevel.study_report import write_report
-    from bilevel.study_report_sections import Extra
+    from bilevel.study.report import write_report
+    from bilevel.study.report_sections import Extra
 
     words = ["bilevel", "study", "report", str(place), "--out", str(out)]
     command = shlex.join([*words, *(["--credit"] if credits else [])])
@@ -167,9 +167,9 @@ def report(
 @study.command()
 def export(file: File, out: Out, home: Home = HERE) -> None:
     """Write the study's file and the log of every run, for others to check and replay."""
-    from bilevel.study_export import export as write
-    from bilevel.study_file import load
-    from bilevel.study_results import stored
+    from bilevel.study.export import export as write
+    from bilevel.study.file import load
+    from bilevel.study.results import stored
 
     described = load(file)
     made = _begun(described, file, home)
@@ -181,13 +181,13 @@ def export(file: File, out: Out, home: Home = HERE) -> None:
 @study.command("import")
 def import_runs(
     file: Annotated[
-        Path, typer.Argument(help="JSON of others' runs; its form: bilevel/study_import.py.")
+        Path, typer.Argument(help="JSON of others' runs; its form: bilevel/study/importing.py.")
     ],
     out: Out,
 ) -> None:
     """Write the same report of other people's runs, beside what they had published."""
-    from bilevel.study_import import read_study
-    from bilevel.study_report import write_report
+    from bilevel.study.importing import read_study
+    from bilevel.study.report import write_report
 
     command = shlex.join(["bilevel", "study", "import", str(file), "--out", str(out)])
     found = read_study(file, command)
@@ -197,9 +197,9 @@ def import_runs(
 
 def results(place: Path, home: Path, credits: bool = False) -> StudyData:
     """The results of a study, from its file and the store, or from a folder that `export` wrote."""
-    from bilevel.study_export import exported
-    from bilevel.study_file import load
-    from bilevel.study_results import stored, study_data
+    from bilevel.study.export import exported
+    from bilevel.study.file import load
+    from bilevel.study.results import stored, study_data
 
     if place.is_dir():
         described, kept = exported(place)
@@ -214,8 +214,8 @@ def _found(described: StudyFile, home: Path) -> Study | None:
 
     Raises ConfigError when the file changed what was said before the first run.
     """
-    from bilevel.study import Study
-    from bilevel.study_registry import load, verify
+    from bilevel.study.harness import Study
+    from bilevel.study.registry import load, verify
 
     workspace = workspace_at(home)
     record = load(home, described.study.name)

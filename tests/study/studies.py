@@ -9,9 +9,9 @@ from bilevel.compare import Cell
 from bilevel.compare_helpers import Silent
 from bilevel.model import Run
 from bilevel.protocols import LLM
-from bilevel.study import Study
-from bilevel.study_file import StudyFile, parse
-from bilevel.study_registry import enter
+from bilevel.study.file import StudyFile, parse
+from bilevel.study.harness import Study
+from bilevel.study.registry import enter
 from bilevel.workspace import Workspace
 from comparable import write_task
 

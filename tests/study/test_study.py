@@ -17,13 +17,13 @@ from bilevel.errors import ConfigError
 from bilevel.library import Entry
 from bilevel.model import Call, Message, Proposal, Record, Session, Trial
 from bilevel.sharing import Sharing, is_shared
-from bilevel.study import Study, wanted
-from bilevel.study_data import StudyData
-from bilevel.study_export import export, exported
-from bilevel.study_file import parse
-from bilevel.study_progress import Pace, standing
-from bilevel.study_registry import enter, load
-from bilevel.study_results import stored, study_data
+from bilevel.study.data import StudyData
+from bilevel.study.export import export, exported
+from bilevel.study.file import parse
+from bilevel.study.harness import Study, wanted
+from bilevel.study.progress import Pace, standing
+from bilevel.study.registry import enter, load
+from bilevel.study.results import stored, study_data
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from threelevels import ThreeLevels, held

@@ -6,8 +6,8 @@ import pytest
 from studies import described, text
 
 from bilevel.errors import ConfigError
-from bilevel.study import blocks, plan_of
-from bilevel.study_file import load, parse
+from bilevel.study.file import load, parse
+from bilevel.study.harness import blocks, plan_of
 
 ROOT = Path(__file__).parents[2]
 

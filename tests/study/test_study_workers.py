@@ -16,9 +16,9 @@ from bilevel.compare_helpers import Silent
 from bilevel.errors import LLMRejected, LLMUnavailable
 from bilevel.model import Message
 from bilevel.protocols import LLM
-from bilevel.study_registry import enter
-from bilevel.study_results import stored, study_data
-from bilevel.study_workers import Assignment, Remote, Shared, _serve, workers
+from bilevel.study.registry import enter
+from bilevel.study.results import stored, study_data
+from bilevel.study.workers import Assignment, Remote, Shared, _serve, workers
 from bilevel.workspace import Workspace
 from comparable import reply
 from worlds import Scripted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from bilevel.study_data import AnalysisPlan, Hypothesis, StudyData, StudyMechanism, StudyRun
+from bilevel.study.data import AnalysisPlan, Hypothesis, StudyData, StudyMechanism, StudyRun
 
 HOSTILE = '<script src="https://evil.example/x.js"></script> | ``` </pre>'
 SOURCE = f"class Tabu(Mechanism):\n    '''{HOSTILE}'''\n"

@@ -10,9 +10,9 @@ pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 
 from reported import run, study
 
-from bilevel.study_analysis import Comparison, TaskResult, analyse
-from bilevel.study_arm_results import gain_at
-from bilevel.study_data import AnalysisPlan, StudyData
+from bilevel.study.analysis import Comparison, TaskResult, analyse
+from bilevel.study.arm_results import gain_at
+from bilevel.study.data import AnalysisPlan, StudyData
 
 
 def one(data: StudyData) -> TaskResult:

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from bilevel.cli import app
 from bilevel.errors import ConfigError
-from bilevel.study_analysis import analyse
-from bilevel.study_import import read_study
-from bilevel.study_report_document import Table
+from bilevel.study.analysis import analyse
+from bilevel.study.importing import read_study
+from bilevel.study.report_document import Table
 
 PAPER = Path(__file__).parents[3] / "shared/data/paper_runs.json"
 

@@ -17,13 +17,13 @@ pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib
 
 from reported import HOSTILE, SOURCE, mixed, run, study
 
-from bilevel.study_analysis import analyse
-from bilevel.study_data import StudyData
-from bilevel.study_report import write_report
-from bilevel.study_report_document import Code, Paragraph, Points, Table, html, markdown
-from bilevel.study_report_sections import Extra
-from bilevel.study_report_words import Numbers, numbers
-from bilevel.study_statistics import spread
+from bilevel.study.analysis import analyse
+from bilevel.study.data import StudyData
+from bilevel.study.report import write_report
+from bilevel.study.report_document import Code, Paragraph, Points, Table, html, markdown
+from bilevel.study.report_sections import Extra
+from bilevel.study.report_words import Numbers, numbers
+from bilevel.study.statistics import spread
 
 BROWSER = next((b for b in ("chromium", "google-chrome") if shutil.which(b)), None)
 EMPTY = {"meta", "link", "img", "br", "hr", "input"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 
-from bilevel.study_statistics import Difference, Resampling, chance, difference, holm, power, spread
+from bilevel.study.statistics import Difference, Resampling, chance, difference, holm, power, spread
 
 FEW = Resampling(300)
 values = some.lists(some.integers(-50, 50).map(float), min_size=2, max_size=7)

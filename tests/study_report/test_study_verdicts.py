@@ -11,9 +11,9 @@ pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 
 from reported import run, study
 
-from bilevel.study_data import Hypothesis, StudyData
-from bilevel.study_statistics import holm
-from bilevel.study_verdicts import answers
+from bilevel.study.data import Hypothesis, StudyData
+from bilevel.study.statistics import holm
+from bilevel.study.verdicts import answers
 
 H = Hypothesis("H1", "C beats A", "C", ("A",), ("toy",))
 

@@ -65,7 +65,7 @@ Block = Heading | Paragraph | Points | Table | Figure | Code
 
 def html(title: str, blocks: Sequence[Block]) -> str:
     """One self-contained page, light or dark as the reader's system: no script, nothing fetched."""
-    style = resources.files("bilevel").joinpath("study_report.css").read_text(encoding="utf-8")
+    style = resources.files("bilevel.study").joinpath("report.css").read_text(encoding="utf-8")
     body = "\n".join(map(_html, blocks))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from bilevel.study_data import StudyData, StudyRun
-from bilevel.study_statistics import Resampling, Spread, spread
+from bilevel.study.data import StudyData, StudyRun
+from bilevel.study.statistics import Resampling, Spread, spread
 
 Figure = Literal["gain", "reevaluated", "value"]
 Currency = Literal["tokens", "seconds"]

@@ -10,8 +10,8 @@ from bilevel import codec
 from bilevel.errors import StoreError
 from bilevel.model import Record, Run
 from bilevel.results import replacing
-from bilevel.study_file import StudyFile, parse
-from bilevel.study_results import Logs, Place, places
+from bilevel.study.file import StudyFile, parse
+from bilevel.study.results import Logs, Place, places
 
 FILE, INDEX, RUNS = "study.toml", "study.json", "runs"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bilevel.study_arm_results import (
+from bilevel.study.arm_results import (
     ArmResult,
     Currency,
     Figure,
@@ -21,8 +21,8 @@ from bilevel.study_arm_results import (
     median,
     spent,
 )
-from bilevel.study_data import AnalysisPlan, StudyData
-from bilevel.study_statistics import (
+from bilevel.study.data import AnalysisPlan, StudyData
+from bilevel.study.statistics import (
     ALPHA,
     ENOUGH,
     Chance,

@@ -20,8 +20,8 @@ from bilevel.model import Borrowed, OuterPlan
 from bilevel.planning import Settings
 from bilevel.protocols import LLM
 from bilevel.seeds import generator
-from bilevel.study_file import StudyFile
-from bilevel.study_sections import ArmSection, OuterSection
+from bilevel.study.file import StudyFile
+from bilevel.study.sections import ArmSection, OuterSection
 from bilevel.workspace import Workspace
 
 Models = Callable[[str], LLM]  # the model of a spec, opened at its first request

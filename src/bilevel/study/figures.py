@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from bilevel.describe import one_line
 from bilevel.errors import MissingExtra
-from bilevel.study_analysis import Comparison
-from bilevel.study_arm_results import Currency, spent
-from bilevel.study_data import StudyData, StudyRun
+from bilevel.study.analysis import Comparison
+from bilevel.study.arm_results import Currency, spent
+from bilevel.study.data import StudyData, StudyRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from bilevel.comparison_output import clock
 from bilevel.describe import one_line
-from bilevel.study_analysis import Comparison, TaskResult
-from bilevel.study_arm_results import ArmResult
-from bilevel.study_data import StudyData, StudyMechanism, StudyRun
-from bilevel.study_report_document import Table
-from bilevel.study_report_words import NOTHING, Numbers, chance_text, repeats_text
-from bilevel.study_verdicts import Answer
+from bilevel.study.analysis import Comparison, TaskResult
+from bilevel.study.arm_results import ArmResult
+from bilevel.study.data import StudyData, StudyMechanism, StudyRun
+from bilevel.study.report_document import Table
+from bilevel.study.report_words import NOTHING, Numbers, chance_text, repeats_text
+from bilevel.study.verdicts import Answer
 
 TOUCHED_SHOWN = 6
 SHA_DIGITS = 12

@@ -20,9 +20,9 @@ from bilevel.errors import ConfigError, StoreError
 from bilevel.model import Borrowed, Run
 from bilevel.planning import planned
 from bilevel.results import replacing
-from bilevel.study import Loans, plan_of
-from bilevel.study_data import AnalysisPlan, Hypothesis
-from bilevel.study_file import StudyFile
+from bilevel.study.data import AnalysisPlan, Hypothesis
+from bilevel.study.file import StudyFile
+from bilevel.study.harness import Loans, plan_of
 from bilevel.workspace import Workspace
 
 SHOWN = 80  # characters of a value in a message

@@ -17,8 +17,8 @@ from pydantic_core import ErrorDetails
 from bilevel import levels, mechanisms
 from bilevel.ensemble import ENSEMBLE
 from bilevel.errors import ConfigError
-from bilevel.study_data import AnalysisPlan, Hypothesis
-from bilevel.study_sections import PRESETS, WIPE, ArmSection, Document, OuterSection, StudySection
+from bilevel.study.data import AnalysisPlan, Hypothesis
+from bilevel.study.sections import PRESETS, WIPE, ArmSection, Document, OuterSection, StudySection
 
 __all__ = ["StudyFile", "load", "parse"]
 

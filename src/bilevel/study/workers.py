@@ -21,8 +21,8 @@ from bilevel.compare_helpers import GRACE, OnDemand, Silent, interruptible
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Reply
 from bilevel.protocols import LLM, Schema
-from bilevel.study import Loans, Study
-from bilevel.study_file import StudyFile
+from bilevel.study.file import StudyFile
+from bilevel.study.harness import Loans, Study
 from bilevel.workspace import Workspace
 
 EMBEDDED = "embedded"

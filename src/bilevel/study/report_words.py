@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bilevel.describe import one_line
-from bilevel.study_analysis import Comparison, TaskResult, plan_of
-from bilevel.study_arm_results import ArmResult
-from bilevel.study_data import Hypothesis, StudyData
-from bilevel.study_statistics import ALPHA, ENOUGH, MOST_REPEATS, Interval, Power, Spread
-from bilevel.study_verdicts import Answer
+from bilevel.study.analysis import Comparison, TaskResult, plan_of
+from bilevel.study.arm_results import ArmResult
+from bilevel.study.data import Hypothesis, StudyData
+from bilevel.study.statistics import ALPHA, ENOUGH, MOST_REPEATS, Interval, Power, Spread
+from bilevel.study.verdicts import Answer
 
 NOTHING = "-"
 MOST_PLACES = 8

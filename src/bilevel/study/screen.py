@@ -11,8 +11,8 @@ from bilevel.assemble import Watcher
 from bilevel.compare import Cell
 from bilevel.comparison_output import clock
 from bilevel.model import Phase, Record, Run
-from bilevel.study import Study
-from bilevel.study_progress import Pace
+from bilevel.study.harness import Study
+from bilevel.study.progress import Pace
 
 
 class StudyScreen:

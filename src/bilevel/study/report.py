@@ -12,11 +12,11 @@ from pathlib import Path
 
 from bilevel.describe import one_line
 from bilevel.results import replacing
-from bilevel.study_analysis import TaskResult, analyse
-from bilevel.study_data import StudyData
-from bilevel.study_report_document import Figure, html, markdown
-from bilevel.study_report_sections import Extra, sections
-from bilevel.study_verdicts import Answer, answers
+from bilevel.study.analysis import TaskResult, analyse
+from bilevel.study.data import StudyData
+from bilevel.study.report_document import Figure, html, markdown
+from bilevel.study.report_sections import Extra, sections
+from bilevel.study.verdicts import Answer, answers
 
 FOLDER = "figures"
 

@@ -31,12 +31,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from bilevel.describe import one_line
 from bilevel.errors import ConfigError
 from bilevel.model import Direction
-from bilevel.study_arm_results import figures
-from bilevel.study_data import StudyData, StudyRun
-from bilevel.study_report_document import Block, Paragraph, Points, Table
-from bilevel.study_report_sections import Extra
-from bilevel.study_report_words import NOTHING, Numbers, numbers
-from bilevel.study_statistics import spread
+from bilevel.study.arm_results import figures
+from bilevel.study.data import StudyData, StudyRun
+from bilevel.study.report_document import Block, Paragraph, Points, Table
+from bilevel.study.report_sections import Extra
+from bilevel.study.report_words import NOTHING, Numbers, numbers
+from bilevel.study.statistics import spread
 
 PUBLISHED = "published_table"
 AGREE = 1e-6  # published figures carry six decimals
@@ -109,7 +109,7 @@ def _first(path: Path, error: ValidationError) -> str:
     where = ".".join(map(str, detail["loc"])) or "the file"
     return (
         f"{path}: {where} is {str(detail['input'])[:80]!r}: {detail['msg']}; the form is described "
-        "in bilevel/study_import.py"
+        "in bilevel/study/importing.py"
     )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bilevel.study_analysis import plan_of
-from bilevel.study_arm_results import Figure, figures
-from bilevel.study_data import Hypothesis, StudyData
-from bilevel.study_statistics import Difference, Power, Resampling, difference, holm, power
+from bilevel.study.analysis import plan_of
+from bilevel.study.arm_results import Figure, figures
+from bilevel.study.data import Hypothesis, StudyData
+from bilevel.study.statistics import Difference, Power, Resampling, difference, holm, power
 
 Verdict = Literal["supported", "not supported", "undecided"]
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from bilevel import study_figures as figures
-from bilevel import study_report_tables as tables
 from bilevel.describe import one_line
-from bilevel.study_analysis import Comparison, TaskResult
-from bilevel.study_arm_results import Currency
-from bilevel.study_data import StudyData
-from bilevel.study_report_document import Block, Code, Figure, Heading, Paragraph, Points
-from bilevel.study_report_words import (
+from bilevel.study import figures
+from bilevel.study import report_tables as tables
+from bilevel.study.analysis import Comparison, TaskResult
+from bilevel.study.arm_results import Currency
+from bilevel.study.data import StudyData
+from bilevel.study.report_document import Block, Code, Figure, Heading, Paragraph, Points
+from bilevel.study.report_words import (
     Numbers,
     arm_sentence,
     comparison_sentence,
@@ -22,7 +22,7 @@ from bilevel.study_report_words import (
     rules,
     verdict_sentence,
 )
-from bilevel.study_verdicts import Answer
+from bilevel.study.verdicts import Answer
 
 LIBRARIES = ("matplotlib", "numpy", "scipy")
 CURRENCIES: tuple[Currency, ...] = ("tokens", "seconds")

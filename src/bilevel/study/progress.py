@@ -10,8 +10,8 @@ from datetime import datetime
 
 from bilevel.compare import Cell
 from bilevel.model import Call, Record, Run, Trial
-from bilevel.study import Study, is_free, model_of
-from bilevel.study_workers import EMBEDDED
+from bilevel.study.harness import Study, is_free, model_of
+from bilevel.study.workers import EMBEDDED
 
 SLACK = 60.0  # seconds between two records beyond what the second one took; more was a pause
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bilevel.space import Value
-from bilevel.study_data import Measure
+from bilevel.study.data import Measure
 
 __all__ = ["PRESETS", "WIPE", "AnalysisSection", "ArmSection", "Document", "StudySection"]
 
@@ -80,7 +80,7 @@ class ArmSection:
 
 @dataclass(frozen=True, config=_CONFIG)
 class HypothesisSection:
-    """[[hypotheses]]: a claim and the rule that decides it, as in `bilevel.study_data.Hypothesis`.
+    """[[hypotheses]]: a claim and the rule that decides it, as in `bilevel.study.data.Hypothesis`.
 
     tasks: all where none is named.
     """
@@ -100,7 +100,7 @@ class HypothesisSection:
 
 @dataclass(frozen=True, config=_CONFIG)
 class AnalysisSection:
-    """[analysis]: what is worked out, as in `bilevel.study_data.AnalysisPlan`."""
+    """[analysis]: what is worked out, as in `bilevel.study.data.AnalysisPlan`."""
 
     reference: str
     controls: Strings = ()

@@ -10,9 +10,9 @@ from bilevel.budget import bill, price_list
 from bilevel.comparison import run_figures
 from bilevel.history import History, seed_index
 from bilevel.model import Call, Objective, Record, Run, Trial
-from bilevel.study import Study
-from bilevel.study_data import RunStatus, StudyData, StudyMechanism, StudyRun
-from bilevel.study_file import StudyFile
+from bilevel.study.data import RunStatus, StudyData, StudyMechanism, StudyRun
+from bilevel.study.file import StudyFile
+from bilevel.study.harness import Study
 from bilevel.summary import Summary, summarise
 
 

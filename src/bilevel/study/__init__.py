@@ -1,0 +1,1 @@
+"""Studies: arms by repeats on rules written beforehand, their statistics and their report."""

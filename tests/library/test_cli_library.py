@@ -30,6 +30,7 @@ IDLE = entry("idle", [0.0, 0.0])
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
     # No mechanism counts as slow: a busy machine is not the point here.
     monkeypatch.setattr("bilevel.conformance.mechanism.SLOW", 60.0)
     write_task(tmp_path)

@@ -6,7 +6,7 @@ demo:
 	@.venv/bin/bilevel demo
 
 test: check
-	.venv/bin/pytest
+	.venv/bin/pytest -n auto --dist loadfile
 
 check:
 	@tools/setup local gpt plots search bbob mcp anthropic keyring dev

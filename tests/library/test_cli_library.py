@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from bilevel import running
 from bilevel.cli import app
+from bilevel.cli_options import console
 from bilevel.library_admission import exported
 from bilevel.model import Layering, Run
 from bilevel.protocols import LLM
@@ -30,7 +31,7 @@ IDLE = entry("idle", [0.0, 0.0])
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(console, "width", 200)  # made with the module, it asks no more
     # No mechanism counts as slow: a busy machine is not the point here.
     monkeypatch.setattr("bilevel.conformance.mechanism.SLOW", 60.0)
     write_task(tmp_path)
@@ -62,7 +63,7 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> ThreeLevels:
 
 def library(*words: str, answer: str | None = None) -> Result:
     command = ["library", *words]
-    return CliRunner().invoke(app, command, input=answer, env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, command, input=answer)
 
 
 def names(workspace: Workspace) -> set[str]:

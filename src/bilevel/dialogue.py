@@ -264,19 +264,21 @@ def _text(most: int) -> dict[str, Any]:
 
 def _explore_schema(view: View, removable: Sequence[str], seed: int) -> dict[str, Any]:
     """Three rules that each count something else; what each may count is drawn by the seed."""
-    counted = list(observed(view))
+    spans = observed(view)
+    counted = list(spans)
     random.Random(seed).shuffle(counted)
     rules = {
-        f"rule{i + 1}": {"anyOf": [_rule(view, what) for what in counted[i::RULES] or counted]}
+        f"rule{i + 1}": {
+            "anyOf": [_rule(what, *spans[what]) for what in counted[i::RULES] or counted]
+        }
         for i in range(RULES)
     }
     remove = {"remove": {"enum": ["", *removable]}} if removable else {}
     return _object(wastes=_list(_text(120), 2), **rules, **remove)
 
 
-def _rule(view: View, counted: str) -> dict[str, Any]:
+def _rule(counted: str, low: int, high: int) -> dict[str, Any]:
     """A rule on what is counted, compared with a number on whose both sides this trace has been."""
-    low, high = observed(view)[counted]
     above = {"type": "integer", "minimum": low, "maximum": high - 1}
     below = {"type": "integer", "minimum": low + 1, "maximum": high}
     when = [

@@ -100,10 +100,12 @@ def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dic
 
 
 def _new(view: View, move: Move, param: Param) -> list[Value]:
-    """Of a grid, the values that were not tried yet with all else as the move's base has it."""
+    """Of a grid, the values not tried yet with all else as it is; on another seed all others."""
     base = view.base(move).values
-    fresh = [v for v in param.grid() if not view.tried({**base, param.name: v})]
-    return [v for v in param.grid() if v != base[param.name]] if move.seed else fresh
+    others = [v for v in param.grid() if v != base[param.name]]
+    if move.seed:
+        return others
+    return [v for v in others if not view.tried({**base, param.name: v})]
 
 
 def _list(items: Sequence[dict[str, Any]], count: int) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def llm(cached: None) -> Iterator[EmbeddedLLM]:
 def test_a_reply_fits_the_schema(llm: EmbeddedLLM) -> None:
     reply = llm.complete(talk(3), SCHEMA, seed=1, max_tokens=60)
     answer = json.loads(reply.text)
+    assert reply.text == json.dumps(answer), "on one line, blanks after colons and commas"
     assert answer["name"] in ("DEPTH", "LR")
     assert 1 <= answer["value"] <= 9
     assert reply.model == MODEL

@@ -46,7 +46,7 @@ def from_keyring(name: str) -> str | None:
     try:
         return keyring.get_password(SERVICE, name)
     except keyring.errors.KeyringError as error:
-        log.info("the keyring gives no %s: %s", name, error)
+        log.warning("the keyring gives no %s: %s", name, error)
         return None
 
 

@@ -34,8 +34,12 @@ class Memory:
         entry = self._read().get(_key(server, model))
         try:
             return self._manner(entry)
-        except (TypeError, KeyError, ValueError):
-            return None  # Written by another version; it is found out again.
+        except (TypeError, KeyError, ValueError) as error:
+            log.warning(
+                "what %s says of %s is not understood (%s: %s); it is found out again",
+                self.path, server, type(error).__name__, error,
+            )  # fmt: skip
+            return None
 
     def keep(self, server: str, model: str, manner: Manner, why: str) -> None:
         """Add to the file. Where it cannot be written the log says so, and nothing is lost."""

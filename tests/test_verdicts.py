@@ -75,4 +75,5 @@ def test_a_run_replays_on_a_machine_that_is_slower_or_faster(
     monkeypatch.setattr(engine, "Gate", slower if slow == "replayed" else WHOLE)
     result = replayed(log, run)
     assert result.difference is None, result.difference
+    assert result.lapses == 1, "a record that stands in for a verdict is counted"
     assert asked

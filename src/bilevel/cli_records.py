@@ -118,6 +118,13 @@ def _decide(found: Run, records: list[Record]) -> bool:
 
     result = replayed(found, records)
     came = decided_text(records, result.decisions)
+    if result.lapses:
+        console.print(
+            f"{result.lapses} of the gate's verdicts on speed came otherwise on this machine; "
+            "the record's were taken",
+            style="yellow",
+            soft_wrap=True,
+        )
     if result.difference is None:
         console.print(f"{found.id}: all came out as recorded: {came}", soft_wrap=True)
         return True

@@ -49,7 +49,7 @@ class Edges:
     watch: Callable[[Phase], None] = lambda _: None
     recorded: Sequence[Record] = ()
     _again: list[Record] = field(default_factory=list, init=False)
-    _verdicts: Verdicts = field(default_factory=lambda: Verdicts(()), init=False)
+    verdicts: Verdicts = field(default_factory=lambda: Verdicts(()), init=False)
 
     def settle(self) -> None:
         """Set aside what was logged of a decision that was cut short.
@@ -57,7 +57,7 @@ class Edges:
         It is taken again, from the same log, and what is set aside is not made durable twice.
         """
         self.recorded = self.recorded or list(self.records)
-        self._verdicts = Verdicts(self.recorded)
+        self.verdicts = Verdicts(self.recorded)
         end = settled(self.records)
         self._again = [timeless(r) for r in self.records[end:] if isinstance(r, Act)]
         opened = [r for r in self.records[end:] if isinstance(r, Opening)]
@@ -136,7 +136,7 @@ def _judged(run: Run, edges: Edges, stack: Stack, text: str) -> Verdict:
     gate = Gate(run, edges.records, lambda: _fresh(edges, stack), edges.sandbox, screen)
     now = gate.judge(text)
     step = sum(isinstance(r, Proposal) for r in edges.records)
-    then = edges._verdicts.next(step, now.sha, now.rule, now.words)
+    then = edges.verdicts.next(step, now.sha, now.rule, now.words)
     if then is None:
         return now
     return replace(now, rule=cast(Rule, then.rule), words=then.words, figures=then.figures)

@@ -44,10 +44,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replay:
-    """How many decisions of all levels came out as recorded, and the first that did not."""
+    """How many decisions of all levels came out as recorded, and the first that did not.
+
+    lapses: verdicts of the gate on a source's speed that came otherwise here; the record's stand.
+    """
 
     decisions: int
     difference: Difference | None
+    lapses: int = 0
 
 
 class _Mismatch(Exception):
@@ -89,6 +93,7 @@ def replay(
     code of a run that has some.
     """
     decided = _Comparison([r for r in records if isinstance(r, DECIDED)])
+    lapses = 0
     for now, begin, end in _parts(run, records):
         decided.end = sum(isinstance(r, DECIDED) for r in records[:end])
         edges = _edges(now, records, begin, decided)
@@ -100,10 +105,11 @@ def replay(
             pass
         except BilevelError as error:
             why = str(error)
+        lapses += edges.verdicts.taken
         if not decided.complete:
             at = decided.matched
-            return Replay(at, Difference(at, decided.recorded[at], decided.replayed, why))
-    return Replay(decided.matched, None)
+            return Replay(at, Difference(at, decided.recorded[at], decided.replayed, why), lapses)
+    return Replay(decided.matched, None, lapses)
 
 
 def _parts(run: Run, records: Sequence[Record]) -> Iterator[tuple[Run, int, int]]:

@@ -73,9 +73,13 @@ class Lapses:
 
 
 class Verdicts:
-    """The gate's verdicts in a log, for those that say as much of a machine as of a source."""
+    """The gate's verdicts in a log, for those that say as much of a machine as of a source.
+
+    taken: how many came otherwise here and were replaced by the log's.
+    """
 
     def __init__(self, records: Sequence[Record]) -> None:
+        self.taken = 0
         self._found: dict[tuple[int, str], list[Attempt]] = {}
         for session in (r for r in records if isinstance(r, Session)):
             for attempt in session.attempts:
@@ -91,4 +95,7 @@ class Verdicts:
             return None
         then = known.pop(0)
         differ = (rule, words) != (then.rule, then.words)
-        return then if differ and _CLOCK.search(f"{words} {then.words}") else None
+        if not differ or not _CLOCK.search(f"{words} {then.words}"):
+            return None
+        self.taken += 1
+        return then

@@ -10,7 +10,7 @@ LEVELS = tuple(
     for names in (
         "errors space model sessions spending seeds prompts codec bilevel __version__",
         "mechanism protocols history noise resuming archive",
-        "ensemble budget budget_words openings pacing schemas stack evaluate tape prompting "
+        "ensemble budget budget_words openings pacing schemas stack evaluate tape offers prompting "
         "proposer steering steering_rules steering_words loop attribution sharing sandbox "
         "misses taped rerun scrubbing",
         "conformance normalise free_names mending vocabulary probing objections gate screening "

@@ -4,12 +4,16 @@ import itertools
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import traces
 from bilevel.history import History
 from bilevel.model import Draft, Move, Proposal, Refusal, Trial
-from bilevel.prompting import HISTORY_LINES, history_lines, messages, schema
+from bilevel.offers import GAP, schema
+from bilevel.prompting import HISTORY_LINES, history_lines, messages
 from bilevel.proposer import Proposer
 from bilevel.seeds import generator
 from bilevel.tape import Tape
@@ -63,7 +67,11 @@ def test_the_schema_allows_open_parameters_with_their_own_types_only() -> None:
     assert (single["maxItems"], pair["minItems"], pair["maxItems"]) == (1, 2, 2)
     items = pair["items"]["anyOf"]
     assert [i["properties"]["name"]["const"] for i in items] == ["RATE", "BATCH"]
-    assert items[0]["properties"]["value"] == {"type": "number", "minimum": 0.001, "maximum": 1.0}
+    near = view_of(history).incumbent.values["RATE"]
+    below, above = items[0]["properties"]["value"]["anyOf"]
+    assert below["type"] == above["type"] == "number"
+    assert (below["minimum"], above["maximum"]) == (0.001, 1.0)
+    assert below["maximum"] < near < above["minimum"]
     present = view_of(history).incumbent.values["BATCH"]
     others = [2**k for k in range(8, 17) if 2**k != present]
     assert items[1]["properties"]["value"] == {"enum": others}
@@ -76,6 +84,26 @@ def test_a_single_change_to_a_value_that_was_tried_so_is_not_on_offer() -> None:
     assert values_of(pair, "WINDOW_PATTERN") == {"enum": ["SL", "L"]}, "with another it is new"
     again, _ = schema(traces.view_of(made), Move(seed=1))["properties"]["changes"]["anyOf"]
     assert values_of(again, "WINDOW_PATTERN") == {"enum": ["SL", "L"]}, "on another seed too"
+
+
+@given(
+    st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6),
+    st.sampled_from(["MATRIX_LR", "WEIGHT_DECAY", "WARMUP_RATIO"]),
+)
+def test_a_number_on_offer_is_no_known_one_nor_close_to_one(places: list[float], name: str) -> None:
+    empty = traces.view_of(traces.history())
+    known = [empty.from_unit(name, place) for place in places]
+    made = traces.history(*(T({name: value}, -0.1) for value in known))
+    view = traces.view_of(made)
+    single = schema(view, Move())["properties"]["changes"]["anyOf"][0]
+    offered = values_of(single, name)
+    check = jsonschema.Draft202012Validator(offered).is_valid
+    known = [*known, view.incumbent.values[name]]
+    assert not any(check(value) for value in known)
+    for place in (i / 50 for i in range(51)):
+        value = view.from_unit(name, place)
+        far = min(abs(view.unit(name, value) - view.unit(name, other)) for other in known)
+        assert check(value) or far < 1.5 * GAP
 
 
 def values_of(shape, name: str):

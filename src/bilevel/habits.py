@@ -12,7 +12,7 @@ from bilevel.attribution import moments, unedited
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Draft, Move, Proposal, Record, Refusal, Run, Value, Values
-from bilevel.prompting import open_names
+from bilevel.offers import open_names
 from bilevel.proposer import Proposer
 from bilevel.seeds import generator
 

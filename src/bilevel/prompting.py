@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Message, Move, Objective, Param, Refusal, Trial, Value, Values
+from bilevel.offers import open_names
 from bilevel.prompts import render
 from bilevel.space import Space
 from bilevel.steering_words import plain
 
 HISTORY_LINES = 60
 HISTORY_BLOCK = 20
-MAX_CHANGES = 2
 ERROR_CHARS = 160
-HYPOTHESIS_CHARS = 90
 UNTRIED_SHOWN = 5
 
 
@@ -58,11 +56,6 @@ def task_text(brief: str, objective: Objective, space: Space) -> str:
     )
 
 
-def open_names(view: View, move: Move) -> tuple[str, ...]:
-    """Parameters that this move may change: its focus, else all that are not frozen."""
-    return tuple(n for n in view.open() if not move.focus or n in move.focus)
-
-
 def parameter_line(param: Param) -> str:
     """One parameter as the LLM reads it: name, type, range or choices, default, doc."""
     if param.kind == "choice":
@@ -76,64 +69,6 @@ def parameter_line(param: Param) -> str:
         rule = f"{param.kind}, {low} to {high}" + (", log scale" if param.log else "")
     doc = f" ({param.doc})" if param.doc else ""
     return f"{param.name}: {rule}, default {param.show(param.default)}{doc}"
-
-
-def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """JSON schema of a proposal: open parameters only, each with values of its own type.
-
-    resting: parameters left out, unless nothing else is open. Of a grid the present value does not
-    stay, nor, for a change of one parameter, one that was tried so. Changes come first: a small
-    model that states its reason first then changes something else.
-    """
-    base = view.base(move).values
-    names = open_names(view, move)
-    params = [view.space[n] for n in names if n not in resting or set(names) <= resting]
-    new = {p.name: _new(view, move, p) for p in params}
-    one = [_one(p, new[p.name]) for p in params if new[p.name] or not p.grid()]
-    some = [_one(p, [v for v in p.grid() if v != base[p.name]]) for p in params]
-    lists = [_list(one, 1)] if one else []
-    lists += [_list(some, MAX_CHANGES)] if len(some) >= MAX_CHANGES else []
-    return _object(
-        changes={"anyOf": lists or [_list(some, 1)]},
-        hypothesis={"type": "string", "minLength": 8, "maxLength": HYPOTHESIS_CHARS},
-    )
-
-
-def _new(view: View, move: Move, param: Param) -> list[Value]:
-    """Of a grid, the values not tried yet with all else as it is; on another seed all others."""
-    base = view.base(move).values
-    others = [v for v in param.grid() if v != base[param.name]]
-    if move.seed:
-        return others
-    return [v for v in others if not view.tried({**base, param.name: v})]
-
-
-def _list(items: Sequence[dict[str, Any]], count: int) -> dict[str, Any]:
-    return {"type": "array", "items": {"anyOf": items}, "minItems": count, "maxItems": count}
-
-
-def _one(param: Param, grid: Sequence[Value]) -> dict[str, Any]:
-    """A change of one parameter, to one of `grid` if it has any."""
-    value = {"enum": list(grid) or [param.default]} if param.grid() else _value_schema(param)
-    return _object(name={"const": param.name}, value=value)
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _value_schema(param: Param) -> dict[str, Any]:
-    if param.kind == "text":
-        return {"type": "string"}
-    bounds = {"minimum": param.low, "maximum": param.high}
-    kind = "integer" if param.kind == "int" else "number"
-    cast = int if param.kind == "int" else float
-    return {"type": kind, **{k: cast(v) for k, v in bounds.items() if v is not None}}
 
 
 def history_lines(objective: Objective, history: History, since: int = 0) -> list[str]:

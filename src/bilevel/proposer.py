@@ -9,7 +9,8 @@ from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Draft, Message, Move, Objective, Refusal, Value, Values
-from bilevel.prompting import messages, open_names, schema
+from bilevel.offers import open_names, schema
+from bilevel.prompting import messages
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.tape import Tape

@@ -24,7 +24,7 @@ from bilevel.model import (
     Value,
     Values,
 )
-from bilevel.prompting import open_names
+from bilevel.offers import open_names
 from bilevel.proposer import Proposer
 from bilevel.sandbox.wire import Frozen
 from bilevel.seeds import generator

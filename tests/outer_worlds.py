@@ -150,6 +150,8 @@ def obliging(messages: Sequence[Message], schema: Schema) -> str:
     value = chosen["value"]
     if "enum" in value:
         return says(**{chosen["name"]["const"]: value["enum"][number // 7 % len(value["enum"])]})
+    ranges = value.get("anyOf", [value])
+    value = ranges[number // 11 % len(ranges)]
     low, high = value["minimum"], value["maximum"]
     drawn = low + number / 2**32 * (high - low)
     return says(**{chosen["name"]["const"]: int(drawn) if value["type"] == "integer" else drawn})

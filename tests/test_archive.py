@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ TIMES = ["2026-01-01T00:00:00.000001+00:00", *[None] * (len(LOG) - 1)]
 ARCHIVE = Archive(RUN, LOG, TIMES, {"train.py": "X = 1\r\n\u2028"}, "9.9")
 
 
-def packed() -> bytes:
-    return pack(RUN.id, ARCHIVE.documents(), ARCHIVE.version)
+def packed(small: bool = False) -> bytes:
+    return pack(RUN.id, ARCHIVE.documents(), ARCHIVE.version, small)
 
 
 def repacked(change: Callable[[list[Any]], None], checksum: bool = True) -> bytes:
@@ -44,6 +46,15 @@ def test_every_record_comes_back_with_its_time_and_the_files_with_their_texts() 
 
 def test_equal_runs_make_equal_files() -> None:
     assert packed() == packed()
+
+
+def test_xz_holds_the_same_in_less_room_where_texts_come_again_far_apart() -> None:
+    text = random.Random(0).randbytes(30_000).hex()  # as prompts do; gzip sees 32 KiB back
+    documents = replace(ARCHIVE, files={"a.txt": text, "b.txt": text}).documents()
+    large, small = (pack(RUN.id, documents, "1", packs) for packs in (False, True))
+    assert unpack(small, "x.jsonl.xz") == unpack(large, "x.jsonl.gz")
+    assert pack(RUN.id, documents, "1", small=True) == small
+    assert len(small) < 0.6 * len(large)
 
 
 def test_the_header_says_what_it_is() -> None:
@@ -89,6 +100,8 @@ def two(lines: list[Any]) -> None:
         (packed()[:5] + b"?" + packed()[6:200], "damaged"),
         (b"", "no exported run"),
         (b"plain text", "not packed by gzip"),
+        (packed(small=True)[:-20], "damaged"),
+        (packed(small=True)[:60] + b"?" + packed(small=True)[61:], "damaged"),
         (gzip.compress(b"[1]\n"), "no exported run"),
         (gzip.compress(b"\xff\xfe\n"), "no exported run"),
     ],
@@ -108,7 +121,12 @@ def test_a_file_that_unpacks_to_more_than_any_run_is_refused(
 
 def test_a_log_is_read_from_each_kind_of_file(tmp_path: Path) -> None:
     text = dump_log(RUN, LOG).encode()
-    files = {"a.jsonl.gz": packed(), "b.json": text, "c.json.gz": gzip.compress(text)}
+    files = {
+        "a.jsonl.gz": packed(),
+        "b.json": text,
+        "c.json.gz": gzip.compress(text),
+        "d.jsonl.xz": packed(small=True),
+    }
     for name, data in files.items():
         assert is_file(name)
         (tmp_path / name).write_bytes(data)

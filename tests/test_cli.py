@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bilevel import __version__
 from bilevel.cli import app
 from bilevel.cli_run import seconds
-from bilevel.errors import ConfigError
+from bilevel.errors import ConfigError, MissingExtra
 from resumable import SCRIPT, TASK
 
 HEAVY = ("torch", "numpy", "matplotlib", "openai", "sqlalchemy", "alembic", "xllamacpp", "pydantic")
@@ -64,10 +64,12 @@ def test_nothing_there_yet_says_how_to_begin(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("run", "missing.py"), "missing.py"),
+        (("run", "gtp"), "there is no task 'gtp'; give gpt, gpt-cuda, heilbronn"),
         (("run", "gpt", "--evals", "-1"), "evals is -1 but must be at least 0"),
         (("run", "gpt", "--baselines", "1"), "baselines is 1 but must be at least 2"),
         (("run", "gpt", "--wall", "soon"), "must be a time such as 8h"),
         (("show", "gpt-7"), "no run 'gpt-7'"),
+        (("init", "gone.py"), "there is no script gone.py; give the path"),
         (("models", "verify", "qwen9"), "qwen9"),
         (("run", "gpt", "--llm", "openai/gpt-x"), "OPENAI_API_KEY"),
     ],
@@ -176,3 +178,50 @@ def test_a_real_model_proposes_and_the_run_replays(tmp_path: Path) -> None:
     assert all(c["reply"]["tokens_out"] > 0 for c in calls)
     assert shown["summary"]["stop"]
     assert "as recorded" in bilevel("replay", cwd=tmp_path).stdout
+
+
+def test_brackets_in_names_values_and_errors_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`[/x]` would end a style that was never begun, and `[red]` would vanish."""
+    folder = tmp_path / "odd [" / "x]"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("BILEVEL_HOME", "[/h]")
+    (folder / "train.py").write_text(
+        'MODE = "[/x]"\nif MODE == "[red]a":\n    raise SystemExit("[/y]")\n'
+        'print("METRIC loss=1")\n'
+    )
+    (folder / "task.toml").write_text(
+        '[task]\nname = "odd"\nkind = "script"\ngoal = "g"\nmetric = "loss"\ndirection = "min"\n'
+        '[script]\nfile = "train.py"\n[params.MODE]\nchoices = ["[/x]", "[red]a", "[/b]c"]\n'
+    )
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    ran = said("run", "task.toml", "--llm", "none", "--stack", "random_search", "--evals", "2")
+    assert '-> "[red]a"' in ran
+    assert "exit 1: [/y]" in ran
+    assert "results in [/h]/runs/odd-1" in ran
+    assert 'MODE = "[/x]"' in said("best")
+    for words in (("show",), ("show", "--ledger"), ("list",), ("replay",), ("costs",)):
+        said(*words)
+    compared = ("compare", "task.toml", "--strategies", "random_search", "--out", "[/o]")
+    assert "written to [/o]" in said(*compared, "--seeds", "1", "--evals", "1")
+
+
+def test_a_remedy_in_brackets_reaches_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object) -> None:
+        raise MissingExtra("a plot needs matplotlib; pip install 'bilevel[plots]'")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bilevel.running.plot_progress", lacking)
+    words = ["run", "paper-mock", "--llm", "none", "--stack", "random_search", "--evals", "1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "no progress.png: a plot needs matplotlib; pip install 'bilevel[plots]'" in result.output

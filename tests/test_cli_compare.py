@@ -130,12 +130,16 @@ def test_ctrl_c_pauses_and_leaves_nothing_running(tmp_path: Path, parallel: str)
     words = ("--strategies", "random_search,cmaes", "--llm", NOBODY, "--parallel", parallel)
     process = start("compare", "task.toml", *words, cwd=tmp_path)
     deadline = time.monotonic() + 60
-    # A job is its own process and a supervisor's.
-    while len(jobs_of(tmp_path)) < int(parallel) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(jobs_of(tmp_path)) >= int(parallel)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    try:
+        # A job is its own process and a supervisor's.
+        while len(jobs_of(tmp_path)) < int(parallel) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(jobs_of(tmp_path)) >= int(parallel)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130, output
     assert "the same command goes on" in output
     assert "Traceback" not in output

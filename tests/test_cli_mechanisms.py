@@ -54,6 +54,10 @@ def package(
     monkeypatch.syspath_prepend(folder)
 
 
+def test_without_a_word_they_are_listed() -> None:
+    assert mechanisms() == mechanisms("list")
+
+
 def test_a_file_that_conforms(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(GOOD, encoding="utf-8-sig")
@@ -198,7 +202,7 @@ def test_a_package_that_works_is_used_as_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package(tmp_path, "mine_a", "mine_a = mine_a:Mine", GOOD, monkeypatch)
-    assert mechanisms("show", "mine_a") == (0, GOOD)
+    assert mechanisms("show", "mine_a")[1].startswith(GOOD)
     assert mechanisms("check", "mine_a")[0] == 0
 
 
@@ -215,4 +219,5 @@ def test_the_contract_and_a_source_are_printed_as_they_are() -> None:
     assert mechanisms("contract") == (0, render("contract"))
     shown = mechanisms("show", "tabu")[1]
     assert "class Tabu(Mechanism):" in shown
+    assert all(f"# {line}".rstrip() + "\n" in shown for line in render("contract").splitlines())
     compile(shown, "tabu.py", "exec")

@@ -380,3 +380,12 @@ def test_the_table_is_cut_in_two_where_it_does_not_fit(confirms: int) -> None:
     assert "range" in markdown(heading, found)
     assert legend(heading, found)[-1] == "fewer than 10 seeds: the order may be chance"
     assert "chance" not in legend(replace(heading, seeds=10), found)[-1]
+
+
+def test_how_a_users_own_files_were_held_is_said() -> None:
+    run, log = log_of()
+    logs = {"plain": [(run, log)], "mine.py": [(replace(run, sandbox="weak"), log)]}
+    found = standing(LOSS, logs, {}, dict.fromkeys(logs, 9), 9)
+    heading = Heading("bilevel compare", "toy", 6, 10, "scripted", True)
+    assert legend(heading, found)[-1] == "sandbox of your own files: weak"
+    assert not standing(LOSS, {"plain": logs["plain"]}, {}, {"plain": 9}, 9).sandboxes

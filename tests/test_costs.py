@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -225,7 +226,7 @@ def test_a_rehearsal_asks_as_often_as_a_run_and_at_such_length(llm: Spender) -> 
     for level in ("1", "1.5"):
         real = [weight(c.messages, c.schema) for c in made if c.level == level]
         here = [a.read for a in found if a.level == level]
-        assert min(here) == pytest.approx(min(real), rel=0.2)
+        assert median(here) == pytest.approx(median(real), rel=0.25)
         assert max(here) == pytest.approx(max(real), rel=0.4)
 
 

@@ -258,7 +258,7 @@ def test_the_file_must_have_the_name_by_which_it_is_known(tmp_path: Path) -> Non
     made(write_task(tmp_path), 1, OuterPlan())
     result = bilevel("export", "toy-1", "run.zip", "--home", "state")
     assert isinstance(result.exception, ConfigError)
-    assert "ends in .jsonl.gz" in str(result.exception)
+    assert "ends in .jsonl.gz, or .jsonl.xz for a smaller one" in str(result.exception)
 
 
 def test_keys_of_the_runs_models_are_looked_up_in_the_keyring_too(

@@ -14,8 +14,8 @@ LEVELS = tuple(
         "proposer steering steering_rules steering_words loop attribution sharing sandbox "
         "misses taped rerun scrubbing",
         "conformance normalise free_names mending vocabulary probing objections gate screening "
-        "surrogate habits diagnostics frames authoring merit dialogue submissions outer engine "
-        "replay describe ledger library library_choice library_proposer",
+        "surrogate habits diagnostics frames authoring merit briefing dialogue submissions beside "
+        "outer engine replay describe ledger library library_choice library_proposer",
         "mechanisms tasks llm executors store",
         "assemble workspace task_jobs planning exporting prices terms machine stacks "
         "library_records",
@@ -23,7 +23,8 @@ LEVELS = tuple(
         "cli_run_options cli_options compare compare_helpers comparison comparison_output "
         "running live results progress summary render doctor lines accounts costs estimate "
         "rehearsal render_costs cli_costs cli_terms levels render_levels study cli_study "
-        "__main__ library_admission library_evaluation library_output cli_library render_checks",
+        "cli_study_records __main__ library_admission library_evaluation library_output "
+        "cli_library render_checks",
     )
 )
 

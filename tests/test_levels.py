@@ -61,7 +61,16 @@ def test_what_the_outer_loop_did_is_counted() -> None:
 def test_the_plain_loop_has_no_rows_for_levels() -> None:
     run, log = gpt_log()
     assert outer_loop(run, log).levels == ("1",)
-    assert "levels" not in shown(summary_panel(summarise(run, log)))
+    text = shown(summary_panel(summarise(run, log)))
+    assert "levels" not in text
+    assert "sandbox" not in text
+
+
+@pytest.mark.parametrize("level", ["strict+landlock", "weak"])
+def test_the_plain_loop_under_a_users_file_says_how_it_was_held(level: str) -> None:
+    run, log = gpt_log()
+    text = shown(summary_panel(summarise(replace(run, sandbox=level), log)), 200)
+    assert f"sandbox      {level} " in text
 
 
 @needs_lock

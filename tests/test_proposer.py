@@ -42,7 +42,8 @@ def test_the_prompt_is_this_text() -> None:
 def test_each_prompt_extends_the_one_before_up_to_the_request() -> None:
     log, heads = Log(), []
     build(log, evals=8).go()
-    for end in range(3, len(log)):
+    proposals = [i for i, record in enumerate(log) if isinstance(record, Proposal)]
+    for end in range(proposals[0], proposals[-1]):
         history = History(SPACE, log[:end])
         text = messages("A toy.", LOSS, history, view_of(history), Move())[1].content
         heads.append(text[: text.index("\n\nBest so far")])

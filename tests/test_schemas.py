@@ -7,7 +7,8 @@ import pytest
 
 from bilevel.dialogue import Researcher
 from bilevel.gate import Verdict
-from bilevel.model import Call, Message, Reply, Run
+from bilevel.model import Call, Message, Move, Reply, Run
+from bilevel.offers import schema
 from bilevel.protocols import Schema
 from bilevel.schemas import misfit
 from bilevel.tape import Tape
@@ -40,6 +41,20 @@ def test_what_breaks_a_schema_is_said(text: str, words: str) -> None:
     assert words in said
     assert bool(said) is bool(words)
     assert misfit(text or "x", None) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "MATRIX_LR", "value": 0.04}, "0.04 is not 0.001 to 0.0377 or 0.0425 to "),
+        ({"name": "MATRIX_LR", "value": "high"}, "['changes'][0]['value']"),
+        ({"name": "WINDOW_PATTERN", "value": "SSSL"}, "'SSSL' is not one of ['SL', 'L']"),
+        ({"name": "BATCH", "value": 1}, "'BATCH' is none of ['TOTAL_BATCH_SIZE', 'MATRIX_LR'"),
+    ],
+)
+def test_of_alternatives_the_one_that_was_meant_is_said(change: dict[str, Any], words: str) -> None:
+    reply = json.dumps({"changes": [change], "hypothesis": "This should help."})
+    assert words in misfit(reply, schema(view_of(history()), Move()))
 
 
 class InForm:

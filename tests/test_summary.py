@@ -19,7 +19,7 @@ from bilevel.history import History
 from bilevel.model import Call, Move, Param, Proposal, Refusal, Space, Stop, Trial
 from bilevel.noise import T_975, interval
 from bilevel.proposer import parse
-from bilevel.render import confirmation_text, runs_table, summary_panel, trials_table
+from bilevel.render import confirmation_text, llm_text, runs_table, summary_panel, trials_table
 from bilevel.summary import summarise
 from factories import ACCURACY, GPT, GPT_RUN, gpt_log, measured, proposal, shown, trial
 
@@ -313,3 +313,10 @@ def test_untrusted_text_is_no_markup() -> None:
     assert "[bold]loud[/bold] [31m [/oops]" in text
     assert "[red]died[/red]" in text
     assert "\x1b" not in text
+
+
+def test_tokens_that_no_server_told_are_no_zero() -> None:
+    usage = summarise(*gpt_log()).usage
+    assert f"{usage.tokens_out:,} written in" in llm_text(usage).plain
+    untold = replace(usage, tokens_in=0, tokens_cached=0, tokens_out=0)
+    assert "it did not tell its tokens; in" in llm_text(untold).plain

@@ -1,4 +1,6 @@
-"""A run as one file: gzip-packed JSON lines that say what they are and hold their own checksum.
+"""A run as one file: packed JSON lines that say what they are and hold their own checksum.
+
+Packed by gzip, or by xz, which takes twice the time and half the room, as the file's name says.
 
 The first line is the header: format, its version, the version of bilevel, the run's name, how many
 records there are, and the sha256 of all bytes after that line. Then a line for the run, one for
@@ -11,6 +13,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +25,13 @@ from bilevel import codec
 from bilevel.errors import ConfigError, StoreError
 from bilevel.model import Record, Run
 
-__all__ = ["SUFFIX", "Archive", "is_file", "pack", "read_archive", "read_log", "unpack"]
+__all__ = ["SMALL", "SUFFIX", "Archive", "is_file", "pack", "read_archive", "read_log", "unpack"]
 
 FORMAT = "bilevel run"
 VERSION = 1
 SUFFIX = ".jsonl.gz"
+SMALL = ".jsonl.xz"
+XZ = b"\xfd7zXZ\x00"  # the first bytes of such a file
 LARGEST = 2 * 2**30
 
 
@@ -55,8 +60,13 @@ class Archive:
         return listed
 
 
-def pack(run: str, documents: Sequence[Mapping[str, Any]], version: str) -> bytes:
-    """The file that holds these documents of that bilevel's; of equal ones always the same."""
+def pack(
+    run: str, documents: Sequence[Mapping[str, Any]], version: str, small: bool = False
+) -> bytes:
+    """The file that holds these documents of that bilevel's; of equal ones always the same.
+
+    small: packed by xz and not by gzip.
+    """
     body = b"".join(_line(document) for document in documents)
     header = {
         "format": FORMAT,
@@ -66,7 +76,8 @@ def pack(run: str, documents: Sequence[Mapping[str, Any]], version: str) -> byte
         "records": sum("record" in d for d in documents),
         "sha256": hashlib.sha256(body).hexdigest(),
     }
-    return gzip.compress(_line(header) + body, mtime=0)
+    data = _line(header) + body
+    return lzma.compress(data) if small else gzip.compress(data, mtime=0)
 
 
 def unpack(data: bytes, name: str) -> Archive:
@@ -101,7 +112,7 @@ def read_archive(path: Path) -> Archive:
 
 def is_file(name: str | None) -> bool:
     """Whether the name of a run names a file that `read_log` takes."""
-    return name is not None and name.endswith((".json", ".json.gz", SUFFIX))
+    return name is not None and name.endswith((".json", ".json.gz", SUFFIX, SMALL))
 
 
 def read_log(path: Path) -> tuple[Run, list[Record]]:
@@ -109,7 +120,7 @@ def read_log(path: Path) -> tuple[Run, list[Record]]:
 
     Raises ConfigError where there is no such file, StoreError when it holds something else.
     """
-    if path.name.endswith(SUFFIX):
+    if path.name.endswith((SUFFIX, SMALL)):
         archive = read_archive(path)
         return archive.run, list(archive.records)
     data = _bytes(path)
@@ -137,12 +148,13 @@ def _bytes(path: Path) -> bytes:
 
 
 def _unzipped(data: bytes, name: str) -> bytes:
+    opened = lzma.open if data.startswith(XZ) else gzip.open
     try:
-        with gzip.open(io.BytesIO(data)) as file:
+        with opened(io.BytesIO(data)) as file:
             text = file.read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise StoreError(
-            f"{name} is not packed by gzip, or damaged ({error}); get it anew"
+            f"{name} is not packed by gzip or xz, or damaged ({error}); get it anew"
         ) from error
     if len(text) > LARGEST:
         raise StoreError(f"{name} holds more than {LARGEST:,} bytes, more than any run; refused")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
+from bilevel.beside import InTurn
 from bilevel.budget import Budget
-from bilevel.engine import Edges, build
+from bilevel.engine import Edges, Layers, build
 from bilevel.ensemble import Cast, Several
 from bilevel.errors import ConfigError, ExecutorError, LLMError, OverBudget
 from bilevel.evaluate import Evaluator
 from bilevel.executors.local import LocalExecutor
 from bilevel.library_records import collect
-from bilevel.model import Call, Phase, Record, Run, Stop, StopReason
+from bilevel.model import Call, Phase, Record, Run, Session, Stop, StopReason
 from bilevel.pacing import PacedEvaluator
+from bilevel.planning import answers_here
 from bilevel.protocols import LLM
 from bilevel.replay import Replay, replay
 from bilevel.sandbox.errors import SandboxError
@@ -111,14 +113,20 @@ def _edges(
     records = workspace.records(run.id)
     append = _appending(workspace, run, watcher, budget)
     calls = [r for r in records if isinstance(r, Call)]
+    landings: dict[int, int] = {}
     if run.tape:
-        llm = taped(run, *workspace.recording(run.tape), llm if run.mixed else None, calls)
+        recorded, told = workspace.recording(run.tape)
+        llm = taped(run, recorded, told, llm if run.mixed else None, calls)
+        # What the loop asks depends on when a session lands, and the tape holds no more than that.
+        landings = {r.step: r.holds_from for r in told if isinstance(r, Session)}
     if sharing is not None:
         evaluator = sharing.evaluator(evaluator)
         if isinstance(llm, Several):
             llm = llm.each(lambda name, one: sharing.llm(name, one, calls))
         else:
             llm = sharing.llm(run.llm, llm, calls)
+    if run.outer.beside:
+        llm = llm.each(_shared) if isinstance(llm, Several) else _shared(run.llm, llm)
     edges = Edges(
         tape=Tape(run.llm, llm, calls),
         evaluator=PacedEvaluator(evaluator, lambda: budget.late("job")),
@@ -130,7 +138,22 @@ def _edges(
     cast = Cast(run, lambda: edges.records)
     edges.tape = Tape(run.llm, llm, calls, edges.log, cast, budget)
     edges.layers = lambda: layers(run, edges.sandbox)
+    if run.outer.beside:
+        edges.room = lambda: _room(run)
+        edges.landings = landings
     return edges
+
+
+def _shared(name: str, llm: LLM) -> LLM:
+    """A model that a session may ask while the loop does."""
+    return InTurn(llm) if answers_here(name) else llm
+
+
+@contextmanager
+def _room(run: Run) -> Iterator[tuple[Sandbox, Layers]]:
+    """A sandbox for one thread, and fresh layers in it."""
+    with Sandbox(allow_weak=run.sandbox == "weak") as sandbox:
+        yield sandbox, lambda: layers(run, sandbox)
 
 
 def replayed(run: Run, records: Sequence[Record]) -> Replay:

@@ -12,7 +12,10 @@ from bilevel.history import History, seed_index
 from bilevel.loop import first_move
 from bilevel.mechanism import View
 from bilevel.model import (
+    Ask,
+    Call,
     Decision,
+    Denial,
     Draft,
     Fault,
     Layering,
@@ -113,9 +116,11 @@ def redecide(
 
 def _late(records: Sequence[Record]) -> list[Record]:
     """Removals for a fault in `screen`: after their step's plan, and logged before its proposal."""
+    # Calls of a session beside the loop come anywhere between two records of the loop's.
+    decided = [r for r in records if not isinstance(r, Call | Ask | Denial)]
     return [
         after
-        for before, after in pairwise(records)
+        for before, after in pairwise(decided)
         if isinstance(before, Fault) and before.hook == "screen" and isinstance(after, Layering)
     ]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bilevel.frames import FRAMES, Frame, Local, names_of
 from bilevel.mechanism import View
-from bilevel.model import MechanismSource, Message
+from bilevel.model import MechanismSource, Message, Prompt
 from bilevel.prompts import render
 from bilevel.sessions import Way
 from bilevel.steering_words import plain
@@ -220,3 +220,9 @@ def repair(
     """The talk gone on with after a refusal. refill: expressions were asked for, not a class."""
     ask = render("author_refill" if refill else "author_repair", words=words).strip()
     return [*talk, Message("assistant", reply), Message("user", ask)]
+
+
+def shorter(talk: Sequence[Message]) -> Iterator[Prompt]:
+    """The talk without earlier refusals than the last, where there were any."""
+    if len(talk) > 4:
+        yield Prompt((*talk[:2], *talk[-2:]), f"{len(talk) // 2 - 2} earlier refusals left out")

@@ -10,11 +10,24 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Literal
 
 from bilevel.budget_words import amount_text, limit_text
 from bilevel.errors import OverBudget
-from bilevel.model import Ask, Call, Denial, Message, Opening, Prices, Rate, Record, Run, Trial
+from bilevel.model import (
+    TOO_LONG,
+    Ask,
+    Call,
+    Denial,
+    Message,
+    Opening,
+    Prices,
+    Rate,
+    Record,
+    Run,
+    Trial,
+)
 
 Level = Literal["1", "1.5", "2"]
 # The most tokens that a text can have, until the run has seen more: one for 2 ASCII characters, and
@@ -98,6 +111,7 @@ def bill(call: Call, prices: Mapping[str, Prices], llm: str) -> Bill:
     """What a call took. llm: the run's model, for calls that do not name theirs."""
     reply = call.reply
     told = reply.counted and bool(reply.tokens_in or reply.tokens_out)
+    told |= reply.finish == TOO_LONG  # refused unread, for nothing, unless it says otherwise
     read, written = reply.tokens_in, reply.tokens_out
     if not told:
         read = _most(call.messages, call.schema, TOKENS_A_CHARACTER)
@@ -113,7 +127,8 @@ def bill(call: Call, prices: Mapping[str, Prices], llm: str) -> Bill:
 class Budget:
     """What is left of a run's limits; changed by `add` only, in the log's order.
 
-    clock: seconds of wall-clock time that the run has taken, its earlier parts counted in.
+    clock: seconds of wall-clock time that the run has taken, its earlier parts counted in. Records
+    may come from several threads.
     """
 
     def __init__(
@@ -128,11 +143,16 @@ class Budget:
         self._ratio = TOKENS_A_CHARACTER
         self._excess = 0  # tokens written over max_tokens
         self._longest: dict[str, float] = {}  # seconds, by level, and of a job
+        self._lock = Lock()
         for record in records:
             self.add(record)
 
     def add(self, record: Record) -> None:
         """Take in one record; kinds that spend nothing are passed over."""
+        with self._lock:
+            self._add(record)
+
+    def _add(self, record: Record) -> None:
         if isinstance(record, Prices):
             self._prices[record.model] = record
         elif isinstance(record, Opening):
@@ -158,8 +178,10 @@ class Budget:
 
     def spent(self, level: str = "") -> Spent:
         """What a level, or the whole run, has spent, with what is under way at its most."""
-        bills = [bill(c, self._prices, self.run.llm) for c in self._calls if level in ("", c.level)]
-        asks = [a for a in (*self._open.values(), *self._lost) if level in ("", a.level)]
+        with self._lock:
+            calls = [c for c in self._calls if level in ("", c.level)]
+            asks = [a for a in (*self._open.values(), *self._lost) if level in ("", a.level)]
+        bills = [bill(c, self._prices, self.run.llm) for c in calls]
         costs = [*(b.usd for b in bills), *(a.usd for a in asks)]
         known = [c for c in costs if c is not None]
         return Spent(

@@ -72,7 +72,7 @@ def init(
     from bilevel.tasks.init import write
 
     path = write(script, force=force)
-    console.print(f"wrote {path}; read it, then: bilevel run {path}")
+    console.print(f"wrote {path}; read it, then: bilevel run {path}", soft_wrap=True)
 
 
 @app.command("list")
@@ -106,6 +106,14 @@ def show(
     ledger: Annotated[
         bool, typer.Option("--ledger", help="Each decision that a mechanism changed, in order.")
     ] = False,
+    as_it_went: Annotated[
+        bool,
+        typer.Option(
+            "--log",
+            help="What the terminal showed while the run went: trials, refusals, what Level 1.5 "
+            "changed and why, what the sessions of Level 2 said and the gate's answers.",
+        ),
+    ] = False,
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
     as_json: AsJson = False,
@@ -124,8 +132,19 @@ def show(
     if as_json:
         print_json({**json.loads(codec.dump_log(found, records)), "summary": asdict(summary)})
         return
-    console.print(trials_table(found, records, last))
+    if as_it_went:
+        _show_log(found, records)
+    else:
+        console.print(trials_table(found, records, last))
     console.print(summary_panel(summary))
+
+
+def _show_log(found: Run, records: list[Record]) -> None:
+    from bilevel.live import Terminal
+
+    with Terminal(found, [], Path(), console, alive=False) as terminal:
+        for record in records:
+            terminal.record(record)
 
 
 def _show_mechanisms(

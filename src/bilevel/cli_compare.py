@@ -93,7 +93,7 @@ def compare(
     if parallel < 1:
         raise ConfigError(f"parallel is {parallel} but must be at least 1")
     interruptible()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     plan = Plan(task, parse(strategies), evals, seeds, llm, confirms=confirms)
     comparison = Comparison(Workspace(home), plan, share)
     command = _command(plan, strategies, target, share)
@@ -180,9 +180,9 @@ def _report(
 def _print(heading: Heading, found: Standing) -> None:
     from bilevel import comparison_output as output
 
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=WIDE)
+        console = Console(width=WIDE, markup=False)
     for table in output.tables(heading, found, console.width):
         console.print(table)
     for line in output.legend(heading, found):

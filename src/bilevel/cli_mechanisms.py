@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 mechanisms = typer.Typer(
     help="Search mechanisms for `run --stack`: list them, print their source, check your own.",
-    no_args_is_help=True,
+    invoke_without_command=True,
 )
-console = Console()
+console = Console(markup=False)
 CALL = 5.0  # seconds that a hook of a checked file may take
 IMPORT = 60.0  # seconds that another package may take to be imported
 READ = """
@@ -35,6 +35,12 @@ from dataclasses import asdict
 from bilevel.mechanisms import source
 print("\\n" + json.dumps(asdict(source(sys.argv[1]))), flush=True)
 """
+
+
+@mechanisms.callback()
+def _root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_mechanisms()
 
 
 @mechanisms.command("list")
@@ -57,13 +63,19 @@ def list_mechanisms(
             table.add_row(row["name"], "", "", row["error"], style="red")
         else:
             table.add_row(row["name"], str(row["lines"]), _libraries(row), row["summary"])
-    console.print(table, markup=False)
+    console.print(table)
 
 
 @mechanisms.command()
 def show(name: Annotated[str, typer.Argument(help="A mechanism's name.")]) -> None:
-    """A mechanism's source, as it runs."""
-    sys.stdout.write(_source(name).source)
+    """A mechanism's source, as it runs, and the contract that it holds to, as comments below.
+
+    What is printed is a file to begin one of your own with: > mine.py
+    """
+    from bilevel.prompts import render
+
+    page = "".join(f"# {line}".rstrip() + "\n" for line in render("contract").splitlines())
+    sys.stdout.write(f"{_source(name).source}\n\n{page}")
 
 
 @mechanisms.command()
@@ -240,4 +252,4 @@ def _libraries(row: dict[str, Any]) -> str:
 def _say(text: str, style: str) -> None:
     """One line, whatever the text holds."""
     plain = "".join(c if c.isprintable() else " " for c in text)
-    console.print(plain, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(plain, style=style, highlight=False, soft_wrap=True)

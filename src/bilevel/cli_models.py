@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 models = typer.Typer(help="Weights of the embedded LLM: list, pull, verify.", no_args_is_help=True)
-console = Console()
+console = Console(markup=False)
 Name = Annotated[str, typer.Argument(help="A model's name, as `models list` shows it.")]
 
 

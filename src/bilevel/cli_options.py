@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bilevel.model import Record, Run
     from bilevel.workspace import Workspace
 
-console = Console()
+# What is printed holds names, values and paths of users: none of it is markup.
+console = Console(markup=False)
 HERE = Path(".bilevel")
 
 Home = Annotated[

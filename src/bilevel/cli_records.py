@@ -48,7 +48,12 @@ def replay(
 
 def export(
     name: Annotated[str, typer.Argument(help="A run's name, as `list` shows it.")],
-    file: Annotated[Path, typer.Argument(help="Where to write it: a name ending in .jsonl.gz.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Where to write it: a name ending in .jsonl.gz, or .jsonl.xz, smaller."
+        ),
+    ],
     home: Home = HERE,
 ) -> None:
     """Write a run to one file by which anybody can check it: all records, no secrets.
@@ -70,17 +75,15 @@ def export(
     console.print(
         f"wrote {done.path}: {found.id}, LLM {found.llm}, {done.records} records, "
         f"{done.size:,} bytes; check it with: bilevel replay {done.path}",
-        markup=False,
         soft_wrap=True,
     )
     if done.replaced:
         places = ", ".join(f"{what} ({count})" for what, count in sorted(done.replaced.items()))
-        console.print(f"blotted out: {places}", markup=False, soft_wrap=True)
+        console.print(f"blotted out: {places}", soft_wrap=True)
     if done.without_task:
         console.print(
             f"without its task, so that --rerun-jobs will need --task: {done.without_task}",
             style="yellow",
-            markup=False,
             soft_wrap=True,
         )
 
@@ -99,7 +102,6 @@ def import_run(
     console.print(
         f"{done.run.id} {here}: LLM {done.run.llm}, {done.records} records; "
         f"check it with: bilevel replay {done.run.id}",
-        markup=False,
         soft_wrap=True,
     )
     if done.version != __version__:
@@ -130,7 +132,7 @@ def _decide(found: Run, records: list[Record]) -> bool:
         return True
     difference = result.difference
     console.print(f"{found.id}: record {difference.number} differs: ", end="")
-    console.print(difference.why, markup=False, soft_wrap=True)
+    console.print(difference.why, soft_wrap=True)
     console.print(f"before it came out as recorded: {came}", soft_wrap=True)
     console.print("recorded", difference.recorded)
     console.print("replayed", difference.replayed)

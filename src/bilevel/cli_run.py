@@ -36,6 +36,7 @@ from bilevel.cli_run_options import (
     NoScreening,
     Repairs,
     Replay,
+    Sessions,
     Sham,
 )
 from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
@@ -71,9 +72,10 @@ def demo(
     The first time, the model's weights (1.1 GB) are fetched and verified.
     """
     from bilevel.levels import chosen
-    from bilevel.planning import Settings
+    from bilevel.planning import Settings, with_sessions
 
-    outer = replace(chosen(levels, llm), every=3, cycles=2, candidates=2, repairs=1)
+    plan = with_sessions(chosen(levels, llm), "auto", llm, "")
+    outer = replace(plan, every=3, cycles=2, candidates=2, repairs=1)
     settings = Settings(evals, seed, llm, outer=outer, allow_weak=allow_weak_sandbox)
     _start("gpt", settings, home, as_json=False)
 
@@ -107,6 +109,7 @@ def run(
     levels: Levels = None,
     llm_outer: LlmOuter = None,
     sham: Sham = False,
+    sessions: Sessions = "auto",
     every: Every = 5,
     cycles: Cycles = 2,
     layers: Layers = 3,
@@ -135,12 +138,17 @@ def run(
     bilevel run task.toml --llm deepseek --budget usd=2,wall=8h,2:tokens=300k
     """
     from bilevel.levels import chosen
-    from bilevel.planning import Settings
+    from bilevel.planning import Settings, with_sessions
 
     evals, time, terms = split(terms_of(budget, price), evals, wall)
-    llm, llm_outer, tape = _tape(replay, mixed, llm, llm_outer or "", home)
+    recorded, tape = _tape(replay, mixed, llm, llm_outer or "", home)
+    if recorded is not None:
+        llm, llm_outer = recorded.llm, recorded.llm_outer
+    plan = with_sessions(chosen(levels, llm, sham), sessions, llm, llm_outer or "")
+    if recorded is not None and sessions == "auto":
+        plan = replace(plan, beside=recorded.outer.beside)
     outer = replace(
-        chosen(levels, llm, sham),
+        plan,
         every=every,
         cycles=cycles,
         layers=layers,
@@ -160,7 +168,7 @@ def run(
         stack_of(stack, llm),
         outer=outer,
         allow_weak=allow_weak_sandbox,
-        llm_outer=llm_outer,
+        llm_outer=llm_outer or "",
         tape=tape,
         mixed=mixed,
         library=library or "",
@@ -217,22 +225,24 @@ def _start(task: str, settings: Settings, home: Path, as_json: bool) -> None:
         _conduct(workspace, begun, llm, as_json)
 
 
-def _tape(name: str | None, mixed: bool, llm: str, outer: str, home: Path) -> tuple[str, str, str]:
-    """The LLM, that of the outer levels, and the tape that answers for them, "" for none.
+def _tape(
+    name: str | None, mixed: bool, llm: str, outer: str, home: Path
+) -> tuple[Run | None, str]:
+    """The run whose tape answers for its LLMs, and the name of that; None and "" for none.
 
     Raises ConfigError where the tape is of other LLMs than those that were asked for.
     """
     if name is None:
         if mixed:
             raise ConfigError("--mixed says what --replay may do; give --replay RUN too")
-        return llm, outer, ""
+        return None, ""
     from bilevel.archive import is_file
     from bilevel.taped import check_models
 
     recorded, _ = workspace_at(home).recording(name)
     if llm != DEFAULT_LLM or outer:
         check_models(llm, outer, recorded)
-    return recorded.llm, recorded.llm_outer, str(Path(name).resolve()) if is_file(name) else name
+    return recorded, str(Path(name).resolve()) if is_file(name) else name
 
 
 def _llm(asking: Run | Settings, as_json: bool) -> closing[LLM]:

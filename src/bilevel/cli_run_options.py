@@ -56,6 +56,15 @@ Sham = Annotated[
         rich_help_panel=OUTER,
     ),
 ]
+Sessions = Annotated[
+    Literal["auto", "beside", "turns"],
+    typer.Option(
+        help="Whether Level 2 holds its sessions beside the inner loop, which goes on meanwhile, "
+        "or in turns with it. auto: beside, but in turns where its LLM runs on this machine, on "
+        "the cores of the evaluations, or is a person.",
+        rich_help_panel=OUTER,
+    ),
+]
 Every = Annotated[
     int,
     typer.Option(help="Evaluations between two steerings (a cycle).", rich_help_panel=OUTER),

@@ -102,7 +102,8 @@ class Standing:
     """A comparison as far as it went, the rows with the largest mean gain first.
 
     target: gain over a run's own baseline, or with target_value a value of the metric; None without
-    any gain. evaluations_shared: outcomes that a run took over from another.
+    any gain. evaluations_shared: outcomes that a run took over from another. sandboxes: how well
+    code that is not ours was held, all levels that runs had.
     """
 
     objective: Objective
@@ -114,6 +115,7 @@ class Standing:
     evaluations_shared: int
     calls: int
     calls_shared: int
+    sandboxes: tuple[str, ...]
 
 
 def run_figures(run: Run, records: Sequence[Record]) -> RunFigures | None:
@@ -202,6 +204,7 @@ def standing(
         evaluations_shared=len(trials) - len(set(trials)) if shares else 0,
         calls=sum(r.calls for r in rows),
         calls_shared=sum(r.calls_shared for r in rows),
+        sandboxes=tuple(sorted({r.sandbox for runs in logs.values() for r, _ in runs} - {""})),
     )
 
 

@@ -109,6 +109,7 @@ def legend(heading: Heading, found: Standing) -> list[str]:
     evals, metric = heading.evals, found.objective.metric
     again = "; again: gain on fresh seeds" if AGAIN in _columns(found) else ""
     few = f"fewer than {ENOUGH} seeds: the order may be chance"
+    held = f"sandbox of your own files: {', '.join(found.sandboxes)}"
     return [
         f"best: {metric} after {evals} evaluations, mean and sd over n seeds; single best: of all "
         f"seeds; gain: on the default configuration, same seed{again}",
@@ -117,6 +118,7 @@ def legend(heading: Heading, found: Standing) -> list[str]:
         "plans, screenings and acceptances that its layers changed; lines: of its code",
         "calls, tokens, time (LLM and jobs): sums over seeds, what it would have cost alone",
         _computed(heading, found),
+        *([held] if found.sandboxes else []),
         *([few] if heading.seeds < ENOUGH else []),
     ]
 

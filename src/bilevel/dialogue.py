@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import Any
 
 from bilevel import authoring
 from bilevel.authoring import Specification
-from bilevel.diagnostics import facts
+from bilevel.briefing import briefing, shorter_briefings
 from bilevel.errors import OverBudget
 from bilevel.frames import COUNTED, observed, serving
 from bilevel.gate import Verdict
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.merit import Known
-from bilevel.model import Attempt, MechanismSource, Message, Reply, Run, Session
-from bilevel.prompting import history_lines, parameter_line
+from bilevel.model import Attempt, MechanismSource, Message, Prompt, Reply, Run, Session
 from bilevel.prompts import render
 from bilevel.schemas import UNENFORCED, misfit
 from bilevel.seeds import derive
@@ -78,58 +76,51 @@ class Researcher:
     def _rounds(self, view: View, cycle: int, known: Sequence[Known]) -> dict[str, str]:
         """What was said in each round before the sources; at least in the first."""
         notes: dict[str, str] = {}
-        talk = self._opening(view, known)
+        rounds: list[Message] = []
         removable = [k.source.name for k in known if k.stacked]
         for name in ("explore", "critique", "specify"):
             if name == "explore":
                 schema = _explore_schema(view, removable, derive(self.run.seed, "ways", cycle))
             else:
-                talk = [*talk, Message("user", render(f"research_{name}").strip())]
+                rounds.append(Message("user", render(f"research_{name}").strip()))
                 specify = authoring.specification_schema(_rule_of(notes).does)
                 schema = _CRITIQUE if name == "critique" else specify
             try:
-                notes[name] = self._round(talk, schema, view, cycle, name)
+                notes[name] = self._round(known, rounds, schema, view, cycle, name)
             except OverBudget:
                 if not notes:
                     raise
                 break
-            talk = [*talk, Message("assistant", notes[name])]
+            rounds.append(Message("assistant", notes[name]))
         return notes
 
     def _round(
-        self, talk: Sequence[Message], schema: dict[str, Any], view: View, cycle: int, name: str
+        self,
+        known: Sequence[Known],
+        rounds: Sequence[Message],
+        schema: dict[str, Any],
+        view: View,
+        cycle: int,
+        name: str,
     ) -> str:
         """A round's reply. Where no server saw to it that it fits, a misfit goes back once."""
-        reply = self._reply(talk, schema, view, cycle, name, ROUND_TOKENS)
+
+        def said(rounds: Sequence[Message], purpose: str) -> Reply:
+            first = briefing(self.run, self.history, view, known)
+            less = shorter_briefings(self.run, self.history, view, known, rounds)
+            talk = [*first, *rounds]
+            return self._reply(talk, schema, view, cycle, purpose, ROUND_TOKENS, less)
+
+        reply = said(rounds, name)
         reason = misfit(reply.text, schema) if reply.form in UNENFORCED else ""
         if not reason:
             return reply.text
         repair = Message("user", render("research_repair", reason=plain(reason)).strip())
-        talk = [*talk, Message("assistant", reply.text), repair]
         try:
-            return self._reply(talk, schema, view, cycle, f"{name} repair", ROUND_TOKENS).text
+            again = [*rounds, Message("assistant", reply.text), repair]
+            return said(again, f"{name} repair").text
         except OverBudget:
             return reply.text  # it is paid for, and is used as far as it goes
-
-    def _opening(self, view: View, known: Sequence[Known]) -> list[Message]:
-        objective = self.run.objective
-        stack = [k.source.source.strip() for k in known if k.stacked]
-        domains = render("research_domains").rstrip() if self.run.outer.domains == "hint" else ""
-        text = render(
-            "research_explore",
-            contract=render("contract").strip(),
-            loop=(resources.files("bilevel") / "loop.py").read_text(encoding="utf-8").strip(),
-            stack="\n\n".join(stack) or "none; the loop keeps what is strictly better",
-            record="\n".join(f"- {k.source.name}: {k.record}" for k in known) or "none yet",
-            metric=objective.metric,
-            goal="low" if objective.direction == "min" else "high",
-            brief=self.run.brief.strip(),
-            parameters="\n".join(parameter_line(p) for p in view.space),
-            trace="\n".join(history_lines(objective, self.history)),
-            facts="\n".join(f"- {line}" for line in facts(self.history, view, objective)),
-            domains=domains,
-        )
-        return [Message("system", render("research_system").strip()), Message("user", text.strip())]
 
     def _generate(
         self, view: View, cycle: int, spec: Specification, known: Sequence[Known]
@@ -143,7 +134,10 @@ class Researcher:
             for repair in range(self.run.outer.repairs + 1):
                 purpose = f"generate {turn}" if not repair else f"repair {turn}.{repair}"
                 try:
-                    reply = self._ask(talk, schema, view, cycle, purpose, SOURCE_TOKENS)
+                    less = authoring.shorter(talk)
+                    reply = self._reply(
+                        talk, schema, view, cycle, purpose, SOURCE_TOKENS, less
+                    ).text
                 except OverBudget:
                     return attempts
                 verdict = self.judge(authoring.assembled(spec, reply) if schema else reply)
@@ -157,17 +151,6 @@ class Researcher:
                 talk = authoring.repair(talk, reply, words, refill=schema is not None)
         return attempts
 
-    def _ask(
-        self,
-        talk: Sequence[Message],
-        schema: dict[str, Any] | None,
-        view: View,
-        cycle: int,
-        purpose: str,
-        max_tokens: int,
-    ) -> str:
-        return self._reply(talk, schema, view, cycle, purpose, max_tokens).text
-
     def _reply(
         self,
         talk: Sequence[Message],
@@ -176,6 +159,7 @@ class Researcher:
         cycle: int,
         purpose: str,
         max_tokens: int,
+        shorter: Iterable[Prompt],
     ) -> Reply:
         return self.tape.complete(
             talk,
@@ -185,6 +169,7 @@ class Researcher:
             step=view.step,
             level="2",
             purpose=purpose,
+            shorter=shorter,
         )
 
 

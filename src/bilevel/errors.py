@@ -7,7 +7,7 @@ BilevelError
 ├── LLMError              a completion could not be had
 │   ├── LLMUnavailable    no answer after the retries (network, time limit, server gone)
 │   ├── LLMRejected       the server refused the request (400, 401, 404): never retried
-│   │   └── ContextTooLong    the prompt is longer than the model can read
+│   │   └── ContextTooLong    the prompt, however cut, is longer than the model can read
 │   └── TapeMiss          a replay asks for a completion that was never recorded
 ├── WeightsError          model weights are absent, incomplete, or not the bytes they should be
 ├── ExecutorError         the machinery that runs jobs failed (not the job)

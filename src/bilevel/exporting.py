@@ -14,7 +14,7 @@ from typing import Any
 
 import bilevel
 from bilevel import codec
-from bilevel.archive import SUFFIX, Archive, pack, read_archive
+from bilevel.archive import SMALL, SUFFIX, Archive, pack, read_archive
 from bilevel.ensemble import models
 from bilevel.errors import BilevelError, ConfigError, StoreError
 from bilevel.llm import keys
@@ -67,14 +67,18 @@ def secrets_of(run: Run, environ: Mapping[str, str]) -> dict[str, str]:
 
 def export(workspace: Workspace, run: Run, path: Path, scrubber: Scrubber) -> Exported:
     """Write a run to a file, which is replaced whole. Raises ConfigError, OSError, RunNotFound."""
-    if not path.name.endswith(SUFFIX):
-        raise ConfigError(f"the file is {path.name}; give it a name that ends in {SUFFIX}")
+    if not path.name.endswith((SUFFIX, SMALL)):
+        raise ConfigError(
+            f"the file is {path.name}; give it a name that ends in {SUFFIX}, or {SMALL} for a "
+            "smaller one"
+        )
     logged = list(workspace.store.events(run.id))
     files, why = _task(run)
     bare = replace(run, source=_source(run, files), tape=PurePath(run.tape).name)
     times = [None if at is None else at.isoformat() for _, _, at, _ in logged]
     archive = Archive(bare, [record for *_, record in logged], times, files, bilevel.__version__)
-    data = pack(run.id, _scrubbed(archive.documents(), scrubber), archive.version)
+    documents = _scrubbed(archive.documents(), scrubber)
+    data = pack(run.id, documents, archive.version, small=path.name.endswith(SMALL))
     fresh = path.with_name(f".{path.name}.part")
     fresh.write_bytes(data)
     fresh.replace(path)

@@ -57,7 +57,8 @@ class Usage:
 class OuterLoop:
     """What the outer levels did.
 
-    levels: those that took part. sham: Level 2's code was left out. sandbox: how well generated
+    levels: those that took part. sham: Level 2's code was left out. beside: its sessions were held
+    while the inner loop went on. sandbox: how well generated
     code was held, "" where there was none. admitted: sessions that ended with a mechanism.
     refused: attempts by the gate's rule that refused them. joined, faults: of layers. layers:
     names of those on the stack at the end, lowest first. usage: by level.
@@ -65,6 +66,7 @@ class OuterLoop:
 
     levels: tuple[str, ...]
     sham: bool
+    beside: bool
     sandbox: str
     steerings: int
     sessions: int
@@ -116,6 +118,7 @@ def outer_loop(run: Run, records: Sequence[Record]) -> OuterLoop:
     return OuterLoop(
         levels=names(run.outer),
         sham=run.outer.research == "sham",
+        beside=run.outer.beside,
         sandbox=run.sandbox,
         steerings=sum(isinstance(r, Steering) for r in records),
         sessions=len(sessions),

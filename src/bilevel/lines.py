@@ -12,7 +12,11 @@ from bilevel.history import History
 from bilevel.ledger import said
 from bilevel.levels import Usage
 from bilevel.model import (
+    TOO_LONG,
+    UNUSABLE,
     Attempt,
+    Begun,
+    Call,
     Denial,
     Fault,
     Layering,
@@ -78,10 +82,17 @@ def steering_lines(before: Steering, now: Steering, spent: Usage) -> list[Text]:
     return lines
 
 
+def begun_line(begun: Begun) -> Text:
+    """One line for a session that begins beside the loop."""
+    what = f"a session of cycle {begun.cycle} begins; the inner loop goes on meanwhile"
+    return _line("Level 2", RESEARCH, what)
+
+
 def session_lines(session: Session, spent: Usage) -> list[Text]:
     """What a session of Level 2 saw and specified, what the gate said, and how it ended."""
     sham = ", a sham: its code is left out" if session.sham else ""
-    title = f"session of cycle {session.cycle}{sham}"
+    beside = "" if session.landed is None else f", begun before step {session.step}"
+    title = f"session of cycle {session.cycle}{beside}{sham}"
     lines = [_line("Level 2", RESEARCH, title, _cost(spent))]
     rounds = {k: words for k, words in said(session).items() if words and k[:7] != "specify"}
     lines += [_more(RESEARCH, f"{k}: {words}") for k, words in rounds.items()]
@@ -111,6 +122,18 @@ def layering_line(layering: Layering, name: str) -> Text:
     joins = layering.action == "add"
     what = f"{one_line(name)} {'joins' if joins else 'leaves'} the stack"
     return _line("Stack", RESEARCH if joins else WARNING, f"{what}: {one_line(layering.why)}")
+
+
+def call_lines(call: Call, before: Call | None) -> list[Text]:
+    """What is worth a word of a level's call, given its call before: hardly ever anything."""
+    if call.reply.finish == UNUSABLE:
+        what = f"a reply is paid for and of no use: {one_line(call.reply.text, 160)}"
+        return [_line(f"Level {call.level}", WARNING, what)]
+    refused = before is not None and before.reply.finish == TOO_LONG
+    if refused and call.cut and call.reply.answers:
+        what = f"{call.cut}: the prompt was too long for {one_line(call.model)}"
+        return [_line(f"Level {call.level}", WARNING, what)]
+    return []
 
 
 def denial_line(denial: Denial) -> Text:

@@ -21,6 +21,7 @@ from bilevel.ledger import Touches
 from bilevel.levels import usage
 from bilevel.lines import change_text, clock
 from bilevel.model import (
+    Begun,
     Call,
     Denial,
     Fault,
@@ -34,6 +35,7 @@ from bilevel.model import (
     Stop,
     Trial,
 )
+from bilevel.resuming import underway
 
 TAIL = 2048
 # What a steering and a session take, in proposals' time, until the run has seen one: a prompt of
@@ -60,6 +62,8 @@ class Terminal:
         self.touches = Touches(run, records)
         self.steerings = sum(isinstance(r, Steering) for r in records)
         self.now: Phase | None = None
+        at = underway(records)
+        self._begun = None if at is None else records[at]  # a session that is beside the loop
         self._trials = trials
         self._start = time.monotonic()
         self._live = Live(
@@ -84,6 +88,8 @@ class Terminal:
         """Take in a record, and print what is worth a line of its own."""
         if isinstance(record, Call):
             self.calls.append(record)
+        if isinstance(record, Begun | Session):
+            self._begun = record if isinstance(record, Begun) else None
         self.touches.add(record)
         for line in self._lines(record):
             self._say(line)
@@ -102,10 +108,15 @@ class Terminal:
         if isinstance(record, Steering):
             spent = usage(self.calls, "1.5", record.at)
             return lines.steering_lines(self.history.steering, record, spent)
+        if isinstance(record, Begun):
+            return [lines.begun_line(record)]
         if isinstance(record, Session):
             return lines.session_lines(record, usage(self.calls, "2", record.step))
         if isinstance(record, Denial) and record.level != "1":
             return [lines.denial_line(record)]
+        if isinstance(record, Call):
+            same = [c for c in self.calls if c.level == record.level]
+            return lines.call_lines(record, same[-2] if len(same) > 1 else None)
         if isinstance(record, Layering):
             return [lines.layering_line(record, self.touches.names[record.sha])]
         if isinstance(record, Fault):
@@ -128,6 +139,9 @@ class Terminal:
         if best is not None and best.score is not None:
             grid.add_row("best", best_text(self.run, self.history))
         grid.add_row("now", self._now())
+        if isinstance(self._begun, Begun) and not self._waits():
+            said = f"Level 2: {self._round(self._begun.step)}"
+            grid.add_row("beside", Text(said, style=lines.RESEARCH))
         if why := self._why():
             grid.add_row("why", Text(one_line(why), style="italic"))
         grid.add_row("tokens", self._tokens())
@@ -159,9 +173,10 @@ class Terminal:
         proposal = usage(self.calls, "1").seconds / done if done else 0.0
         cycles = (self.run.evals - 1) // plan.every
         sessions = len(self.history.sessions)
+        turns = plan.research != "off" and not plan.beside
         left_of = {
             "1.5": (self.steerings, cycles - self.steerings if plan.steering else 0),
-            "2": (sessions, cycles // plan.cycles - sessions if plan.research != "off" else 0),
+            "2": (sessions, cycles // plan.cycles - sessions if turns else 0),
         }
         talk = left * proposal
         for level, (held, wanted) in left_of.items():
@@ -177,17 +192,23 @@ class Terminal:
         if self.now.kind == "steer":
             return Text("Level 1.5: asking the LLM how to steer", style=lines.STEERING)
         if self.now.kind == "research":
-            return Text(f"Level 2: {self._round()}", style=lines.RESEARCH)
+            return Text(f"Level 2: {self._round(self.now.step)}", style=lines.RESEARCH)
+        if self.now.kind == "wait":
+            said = f"waiting for Level 2: {self._round(self.now.step)}"
+            return Text(said, style=lines.RESEARCH)
         return Text(f"#{self.now.trial} {self._trying()} {self._job_tail()}")
 
-    def _session(self) -> list[Call]:
-        """The calls so far of the session that is being held."""
-        assert self.now is not None
-        return [c for c in self.calls if c.level == "2" and c.step == self.now.step]
+    def _waits(self) -> bool:
+        """Whether the loop waits for a session."""
+        return self.now is not None and self.now.kind in ("research", "wait")
 
-    def _round(self) -> str:
-        """What the session that is being held does, by what it was told last."""
-        told = [c.purpose for c in self._session()]
+    def _session(self, step: int) -> list[Call]:
+        """The calls so far of the session that began before this step."""
+        return [c for c in self.calls if c.level == "2" and c.step == step]
+
+    def _round(self, step: int) -> str:
+        """What that session does, by what it was told last."""
+        told = [c.purpose for c in self._session(step)]
         sources = len([p for p in told if p.startswith(("generate", "repair"))])
         if sources:
             return f"source {sources} is before the gate, or the LLM writes the next"
@@ -199,8 +220,8 @@ class Terminal:
         """The hypothesis behind what happens now."""
         if self.now is None:
             return ""
-        if self.now.kind == "research":
-            told = [c.reply.text for c in self._session() if c.purpose == "specify"]
+        if self._waits():
+            told = [c.reply.text for c in self._session(self.now.step) if c.purpose == "specify"]
             spec = parse_specification(told[-1]) if told else None
             return "" if spec is None else f"{spec.name}: {spec.text()}"
         return "" if self.now.draft is None else self.now.draft.hypothesis

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bilevel.sessions import Attempt as Attempt
+from bilevel.sessions import Begun as Begun
 from bilevel.sessions import Session as Session
 from bilevel.space import Param as Param
 from bilevel.space import Space as Space
@@ -236,8 +237,22 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """What is said to the LLM. cut: what was left out of it for its length, "" for nothing."""
+
+    messages: tuple[Message, ...]
+    cut: str = ""
+
+
+TOO_LONG = "context"  # how a reply ended, where the model could not read the prompt and answer it
+UNUSABLE = "unusable"  # where it is paid for and holds nothing to use
+
+
+@dataclass(frozen=True)
 class Reply:
     """A completion. Tokens are the server's counts; `tokens_cached` of `tokens_in` were reused.
+
+    finish: why it ended; of one that ended as TOO_LONG or UNUSABLE the text says what was wrong.
 
     model: as the server names it. attempts: requests that it took, 0 for a reply taken over from
     another run. temperature: as it was sent, None if it was left to the server. form: in which way
@@ -263,12 +278,18 @@ class Reply:
     cost: float | None = None
     counted: bool = True
 
+    @property
+    def answers(self) -> bool:
+        """Whether there is an answer in it."""
+        return self.finish not in (TOO_LONG, UNUSABLE)
+
 
 @dataclass(frozen=True)
 class Call:
     """An LLM call with everything needed to replay it. key: hash of the request, see tape.py.
 
     model: which of the run's models was asked, by the run's name for it; "" in logs of before.
+    cut: what was left out of the messages for their length, "" for nothing.
     """
 
     key: str
@@ -281,6 +302,7 @@ class Call:
     max_tokens: int
     reply: Reply
     model: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -298,7 +320,7 @@ class Stop:
 class Phase:
     """What the loop does now; for whoever watches, not for the log."""
 
-    kind: Literal["propose", "baseline", "search", "confirm", "steer", "research"]
+    kind: Literal["propose", "baseline", "search", "confirm", "steer", "research", "wait"]
     step: int
     trial: int | None = None
     draft: Draft | None = None
@@ -314,7 +336,8 @@ class OuterPlan:
     for in a session before repairs, repairs: of a refused one. domains: whether the prompts hint
     at fields to borrow from. screening: whether the gate tries a source on a surrogate. sources:
     how Level 2 comes by them, by the rounds of a session, or by one that is submitted before a
-    step, which may be any.
+    step, which may be any. beside: whether sessions of rounds are held while the inner loop goes
+    on; if not, the two take turns.
     """
 
     steering: bool = False
@@ -327,6 +350,7 @@ class OuterPlan:
     domains: Literal["hint", "none"] = "none"
     screening: bool = True
     sources: Literal["rounds", "submitted"] = "rounds"
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -425,5 +449,5 @@ class Outcome:
 
 Record = (
     Proposal | Trial | Call | Decision | Fault | Layering | Steering | Session | Stop
-    | MechanismSource | Prices | Opening | Ask | Denial | Estimate
+    | MechanismSource | Prices | Opening | Ask | Denial | Estimate | Begun
 )  # fmt: skip

@@ -1,27 +1,32 @@
 """The outer loop: when Level 1.5 and Level 2 speak, and which layers join and leave.
 
 Called between two steps of the inner loop. Everything follows from the log: a run that was killed
-in a session holds it again, its paid replies from the tape.
+in a session holds it again, its paid replies from the tape. Sessions and loop take turns, or
+sessions are held beside it, see `beside.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bilevel.authoring import parse_specification
+from bilevel.beside import Beside
 from bilevel.budget import silent
 from bilevel.dialogue import Researcher
 from bilevel.errors import OverBudget
 from bilevel.history import History
+from bilevel.loop import IDLE_STEPS
 from bilevel.mechanism import View
 from bilevel.merit import Known, objection
-from bilevel.model import MechanismSource, Phase, Record, Run, Session
+from bilevel.model import Begun, MechanismSource, Phase, Record, Run, Session
 from bilevel.seeds import generator
 from bilevel.stack import Stack
 from bilevel.steering import Steerer
 from bilevel.submissions import Submissions
+
+STILL = IDLE_STEPS // 2  # steps without an evaluation, after which a session is waited for
 
 
 @dataclass
@@ -29,7 +34,8 @@ class Outer:
     """The outer loop of one run, over the same log, history and stack as its inner loop.
 
     records: the log so far, which grows with `append`. known: mechanisms that a session may build
-    on, best credit first. slots: as the loop's.
+    on, best credit first. slots: as the loop's. beside: what holds the sessions of `researcher`
+    beside the loop, None where they take turns.
     """
 
     run: Run
@@ -42,6 +48,7 @@ class Outer:
     known: Callable[[], Sequence[Known]]
     slots: int = 1
     watch: Callable[[Phase], None] = lambda _: None
+    beside: Beside | None = None
 
     def __call__(self) -> None:
         """Whatever is due before the next step. Raises LLMError; what was logged stays."""
@@ -57,6 +64,9 @@ class Outer:
             self._release()
         if plan.research == "off":
             return
+        if self.beside is not None:
+            self._go_beside(self.beside, cycle)
+            return
         if self._due(cycle) and not self._silent("2"):
             self.watch(Phase("research", self._step))
             known = self.known() if plan.sources == "rounds" else ()
@@ -64,6 +74,25 @@ class Outer:
                 if session := self.researcher.hold(self._view(), cycle, known):
                     self._log(session)
         self._apply()
+
+    def _go_beside(self, beside: Beside, cycle: int) -> None:
+        """Land the session that is done, or can wait no longer, and begin the one that is due."""
+        due = self._due(cycle)
+        if beside.ready(self._step) or due or self.history.idle_steps() >= STILL:
+            self.land()
+        self._apply()
+        if due and not self._silent("2"):
+            known, begun = list(self.records), Begun(self._step, cycle)
+            self._log(begun)
+            beside.begin(begun, known)
+
+    def land(self) -> None:
+        """Log what came of the session that is held beside the loop, if one is; wait for it."""
+        if self.beside is None or self.beside.begun is None:
+            return
+        if not self.beside.done:
+            self.watch(Phase("wait", self.beside.begun.step))
+        self._log(replace(self.beside.land(), landed=self._step))
 
     def _silent(self, level: str) -> bool:
         return silent(self.run, self.records, level)
@@ -80,6 +109,8 @@ class Outer:
         return cycle // plan.cycles > self._last_session() // plan.cycles
 
     def _last_session(self) -> int:
+        if self.beside is not None and self.beside.begun is not None:
+            return self.beside.begun.cycle
         return self.history.sessions[-1].cycle if self.history.sessions else 0
 
     def _borrow(self) -> None:
@@ -90,7 +121,7 @@ class Outer:
 
     def _apply(self) -> None:
         """Do what the last session decided, unless that was done."""
-        if not self.history.sessions or self.history.sessions[-1].step != self._step:
+        if not self.history.sessions or self.history.sessions[-1].holds_from != self._step:
             return
         session = self.history.sessions[-1]
         for sha, why in session.removed.items():
@@ -124,13 +155,18 @@ class Outer:
                 self.stack.remove(sha, self._step, why)
 
     def _view(self) -> View:
-        left = self.run.evals - self.history.evaluated()
-        rng = generator(self.run.seed, "outer", self._step)
-        return self.history.view(step=self._step, slots=self.slots, left=left, rng=rng)
+        return view_now(self.run, self.history, self.slots)
 
     def _log(self, record: Record) -> None:
         self.append(record)
         self.history.add(record)
+
+
+def view_now(run: Run, history: History, slots: int) -> View:
+    """What the outer levels know before the next step."""
+    step = len(history.proposals)
+    rng = generator(run.seed, "outer", step)
+    return history.view(step=step, slots=slots, left=run.evals - history.evaluated(), rng=rng)
 
 
 def source_of(session: Session) -> MechanismSource:

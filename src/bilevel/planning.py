@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from urllib.parse import urlsplit
 
 import bilevel
 from bilevel import stacks
+from bilevel.ensemble import members
 from bilevel.errors import ConfigError
 from bilevel.library_choice import borrow
+from bilevel.llm.others import NAMES
+from bilevel.llm.providers import PROVIDERS
 from bilevel.machine import machine
 from bilevel.model import Borrowed, OuterPlan, Run
+from bilevel.prices import LOCAL, LOOPBACK
 from bilevel.protocols import Task
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stacks import entries, needs_sandbox, remembered
@@ -148,6 +154,39 @@ def _outer_model(settings: Settings) -> str:
             "takes part; leave it out, or let one of them"
         )
     return "" if settings.llm_outer == settings.llm else settings.llm_outer
+
+
+def answers_here(model: str) -> bool:
+    """Whether a model computes on this machine's cores, or is a person: one request at a time."""
+    at = model.find("@http")
+    if at > 0:
+        return urlsplit(model[at + 1 :]).hostname in LOOPBACK
+    return _kind(model) in LOCAL
+
+
+def answers_elsewhere(model: str) -> bool:
+    """Whether a model is known to compute on another machine, or is an agent of its own."""
+    known = model.find("@http") > 0 or _kind(model) in {*PROVIDERS, *(_kind(n) for n in NAMES)}
+    return known and not answers_here(model)
+
+
+def _kind(model: str) -> str:
+    return re.split(r"[:/?]", model)[0]
+
+
+def with_sessions(plan: OuterPlan, sessions: str, llm: str, outer: str) -> OuterPlan:
+    """The plan with its sessions `beside` the inner loop, or in `turns` with it; `auto` decides.
+
+    auto: beside where the model of Level 2 takes none of the evaluations' cores. Raises ConfigError
+    for sessions beside of a Level 2 that takes no part.
+    """
+    if plan.research == "off" and sessions == "beside":
+        raise ConfigError(
+            "--sessions beside says how Level 2 holds its sessions, which takes no part; "
+            "give --levels 1,2 or 1,1.5,2"
+        )
+    free = plan.research != "off" and answers_elsewhere(outer or members(llm)[0])
+    return replace(plan, beside=free if sessions == "auto" else sessions == "beside")
 
 
 def _screened(plan: OuterPlan) -> OuterPlan:

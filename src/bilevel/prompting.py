@@ -7,52 +7,56 @@ then what changes with each step. Text that came out of a job is quoted and cut.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bilevel.history import History
 from bilevel.mechanism import View
-from bilevel.model import Message, Move, Objective, Param, Refusal, Trial, Value, Values
+from bilevel.model import Message, Move, Objective, Param, Prompt, Refusal, Trial, Value, Values
 from bilevel.offers import open_names
 from bilevel.prompts import render
-from bilevel.space import Space
 from bilevel.steering_words import plain
 
 HISTORY_LINES = 60
-HISTORY_BLOCK = 20
+SHORTER = (30, 12, 4)  # lines in their place, one after the other, where a prompt was too long
+BLOCKS = 3  # a third of the lines leaves at a time
 ERROR_CHARS = 160
-UNTRIED_SHOWN = 5
+UNTRIED_SHOWN = 3
 
 
 def messages(
-    brief: str, objective: Objective, history: History, view: View, move: Move
+    brief: str,
+    objective: Objective,
+    history: History,
+    view: View,
+    move: Move,
+    most: int = HISTORY_LINES,
 ) -> list[Message]:
-    """System and user message for one proposal."""
+    """System and user message for one proposal. most: lines of history."""
     base = view.base(move)
-    task = task_text(brief, objective, view.space)
+    task = task_text(brief, objective, view)
     ask = render(
         "propose_ask",
         incumbent=base.id,
-        score=_metric(objective, base),
+        score=_score(objective, base),
         changed=_against_default(view, base.values),
         facts="".join(line + "\n" for line in _facts(objective, view, move)),
-        metric=objective.metric,
-        better="lower" if objective.direction == "min" else "higher",
     )
-    lines = "\n".join(history_lines(objective, history, move.since))
+    lines = "\n".join(history_lines(objective, history, move.since, most))
     return [
         Message("system", render("propose_system").strip()),
         Message("user", f"{task}{lines}\n{ask}".strip()),
     ]
 
 
-def task_text(brief: str, objective: Objective, space: Space) -> str:
-    """What every prompt of a run begins with: the task, its parameters, its goal."""
+def task_text(brief: str, objective: Objective, view: View) -> str:
+    """What every prompt of a run begins with: the task, its parameters, its goal, its noise."""
     return render(
         "propose_task",
         brief=brief.strip(),
-        parameters="\n".join(parameter_line(p) for p in space),
+        parameters="\n".join(parameter_line(p) for p in view.space),
         metric=objective.metric,
         goal="low" if objective.direction == "min" else "high",
+        noise=f" Differences under {view.noise:.2g} are noise." if view.noise else "",
     )
 
 
@@ -71,20 +75,50 @@ def parameter_line(param: Param) -> str:
     return f"{param.name}: {rule}, default {param.show(param.default)}{doc}"
 
 
-def history_lines(objective: Objective, history: History, since: int = 0) -> list[str]:
+def history_lines(
+    objective: Objective, history: History, since: int = 0, most: int = HISTORY_LINES
+) -> list[str]:
     """One line a trial and a refusal, oldest first; long histories lose discarded ones in blocks.
 
-    since: id of the first trial to show, besides the baseline.
+    since: id of the first trial to show, besides the baseline. most: lines from which on some are
+    left out; where fewer are asked for than usual, no more than these stay, whatever was kept.
 
     Whole blocks leave at a time, so that the text before them changes, and a server's prompt
     cache is lost, once in a block and not at every step.
     """
     entries = _entries(objective, history, since)
-    over = len(entries) - HISTORY_LINES
-    drop = 0 if over <= 0 else -(-over // HISTORY_BLOCK) * HISTORY_BLOCK
-    lines = [line for i, (line, kept) in enumerate(entries) if i >= drop or kept]
+    lines = _remaining(entries, most)
     left_out = len(entries) - len(lines)
-    return [f"({left_out} older discarded ones left out)", *lines] if left_out else lines
+    which = "older discarded ones" if most == HISTORY_LINES else "older and discarded ones"
+    return [f"({left_out} {which} left out)", *lines] if left_out else lines
+
+
+def shortened(
+    objective: Objective,
+    history: History,
+    talk: Callable[[int], Sequence[Message]],
+    since: int = 0,
+) -> Iterator[Prompt]:
+    """The prompts to ask where one is too long, each with less history; none where all is short.
+
+    talk: the prompt with so many lines of it.
+    """
+    entries = _entries(objective, history, since)
+    for most in SHORTER:
+        shown = len(_remaining(entries, most))
+        if shown < len(entries):
+            cut = f"history cut to {shown} of {len(entries)} lines"
+            yield Prompt(tuple(talk(most)), cut)
+
+
+def _remaining(entries: Sequence[tuple[str, bool]], most: int) -> list[str]:
+    """The lines to show: the oldest discarded go first, and of kept ones only what must."""
+    block, over = most // BLOCKS, len(entries) - most
+    drop = 0 if over <= 0 else -(-over // block) * block
+    left = [entry for i, entry in enumerate(entries) if i >= drop or entry[1]]
+    excess = len(left) - most if most < HISTORY_LINES else 0
+    first = sorted(range(len(left)), key=lambda i: left[i][1])[: max(0, excess)]
+    return [line for i, (line, _) in enumerate(left) if i not in first]
 
 
 def _entries(objective: Objective, history: History, since: int) -> list[tuple[str, bool]]:
@@ -159,6 +193,10 @@ def _against_default(view: View, values: Values) -> str:
     return f"the defaults but {changed}" if changed else "the defaults"
 
 
+def _score(objective: Objective, trial: Trial) -> str:
+    return trial.status if trial.score is None else f"{objective.value(trial.score):.4f}"
+
+
 def _metric(objective: Objective, trial: Trial) -> str:
     if trial.score is None:
         return trial.status
@@ -172,16 +210,15 @@ def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
     for other in (t for t in view.trials if t.id in move.parents[1:]):
         text = _against_default(view, other.values)
         facts.append(f"Also good: #{other.id} with {_metric(objective, other)}, {text}.")
-    if len(names) < len(view.space):
+    closed = [n for n in view.space.names if n not in names]
+    if len(closed) > len(names):
         facts.append(f"Only these may change: {', '.join(names)}.")
-    if view.noise:
-        facts.append(f"Differences under {view.noise:.2g} are noise.")
+    elif closed:
+        facts.append(f"Not to be changed now: {', '.join(closed)}.")
     tried = {n for t in view.trials for n in view.space.changed(view.trials[0].values, t.values)}
     untried = [n for n in names if n not in tried]
-    if untried and len(untried) < len(view.space):
-        more = len(untried) - UNTRIED_SHOWN
-        others = f" and {more} more" if more > 0 else ""
-        facts.append(f"Never tried: {', '.join(untried[:UNTRIED_SHOWN])}{others}.")
+    if untried and not closed and len(untried) < len(names):
+        facts.append(f"Never tried: {', '.join(untried[:UNTRIED_SHOWN])}.")
     if view.guidance:
         facts.append(f"Guidance: {view.guidance}")
     if move.note:

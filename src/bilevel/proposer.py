@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
-from bilevel.model import Draft, Message, Move, Objective, Refusal, Value, Values
+from bilevel.model import Draft, Message, Move, Objective, Prompt, Refusal, Value, Values
 from bilevel.offers import open_names, schema
-from bilevel.prompting import messages
+from bilevel.prompting import messages, shortened
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.tape import Tape
@@ -40,19 +41,21 @@ class Proposer:
         """
         if move.values is not None:
             return self._given(history, view, move, draft)
-        talk = messages(self.brief, self.objective, history, view, move)
+        first = messages(self.brief, self.objective, history, view, move)
+        rounds: list[Message] = []
         resting = history.resting()
         refusal = None
         for attempt in range(REPAIRS + 1):
             try:
                 reply = self.tape.complete(
-                    talk,
+                    [*first, *rounds],
                     schema(view, move, resting),
                     seed=derive(self.seed, "propose", view.step, turn, attempt),
                     max_tokens=MAX_TOKENS,
                     step=view.step,
                     level="1",
                     purpose="repair" if attempt else "propose",
+                    shorter=self._shorter(history, view, move, rounds),
                 )
             except OverBudget as error:
                 if refusal is None and draft == history.next_draft():
@@ -64,9 +67,17 @@ class Proposer:
             refusal = answer
             resting |= set(refusal.rests)
             repair = render("propose_repair", reason=refusal.reason).strip()
-            talk = [*talk, Message("assistant", reply.text), Message("user", repair)]
+            rounds += [Message("assistant", reply.text), Message("user", repair)]
         assert refusal is not None
         return refusal
+
+    def _shorter(
+        self, history: History, view: View, move: Move, rounds: Sequence[Message]
+    ) -> Iterator[Prompt]:
+        def talk(most: int) -> list[Message]:
+            return [*messages(self.brief, self.objective, history, view, move, most), *rounds]
+
+        return shortened(self.objective, history, talk, move.since)
 
     def _given(self, history: History, view: View, move: Move, draft: int) -> Draft | Refusal:
         assert move.values is not None

@@ -142,8 +142,16 @@ def llm_text(usage: Usage) -> Text:
     if usage.rejected:
         bad = sum(usage.rejected.values())
         text += f", {bad} not accepted ({_kinds(usage.rejected)})"
-    text += f"\n{usage.tokens_in:,} tokens read ({usage.tokens_cached:,} cached), "
-    text += f"{usage.tokens_out:,} written in {clock(usage.llm_seconds)}"
+    if usage.unusable:
+        text += f", {usage.unusable} paid for and of no use"
+    if usage.refused:
+        text += f", {usage.refused} refused as the prompt was too long for the model"
+    if usage.cut:
+        text += f"\n{times(usage.cut, 'prompt')} shortened; the last: {one_line(usage.last_cut)}"
+    tokens = f"{usage.tokens_in:,} tokens read ({usage.tokens_cached:,} cached), "
+    tokens += f"{usage.tokens_out:,} written"
+    told = usage.tokens_in or usage.tokens_out
+    text += f"\n{tokens if told else 'it did not tell its tokens;'} in {clock(usage.llm_seconds)}"
     if usage.seconds_per_proposal is not None:
         text += f"; {usage.seconds_per_proposal:.1f} s a proposal"
     return Text(text)

@@ -26,7 +26,7 @@ def outer_rows(outer: OuterLoop) -> Iterator[tuple[str, RenderableType]]:
     """Rows for a summary: the levels and what they did; none for the plain loop."""
     used = {u.level: u for u in outer.usage}
     if outer.levels != ("1",):
-        yield "levels", _levels_text(outer, used.get("1"))
+        yield "levels", Text(", ".join(outer.levels) + spent_text(used.get("1"), "; Level 1: "))
     if "1.5" in outer.levels:
         yield "steering", Text(times(outer.steerings, "time") + spent_text(used.get("1.5")))
     if "2" in outer.levels:
@@ -35,18 +35,13 @@ def outer_rows(outer: OuterLoop) -> Iterator[tuple[str, RenderableType]]:
         text = f"{', '.join(map(one_line, outer.layers)) or 'none'} on the stack at the end"
         faults = f", {times(outer.faults, 'fault')}" if outer.faults else ""
         yield "mechanisms", Text(text + faults)
-
-
-def _levels_text(outer: OuterLoop, spent: Usage | None) -> Text:
-    text = Text(", ".join(outer.levels) + spent_text(spent, "; Level 1: "))
     if outer.sandbox:
-        style = f"bold {BAD}" if outer.sandbox == "weak" else ""
-        text.append("; sandbox: ").append(outer.sandbox, style=style)
-    return text
+        yield "sandbox", Text(outer.sandbox, style=f"bold {BAD}" if outer.sandbox == "weak" else "")
 
 
 def _research_text(outer: OuterLoop, spent: Usage | None) -> Text:
-    text = f"{times(outer.sessions, 'session')}, {outer.admitted} admitted"
+    beside = " beside the inner loop" if outer.beside else ""
+    text = f"{times(outer.sessions, 'session')}{beside}, {outer.admitted} admitted"
     text += " (sham: left out)" if outer.sham else ""
     text += f"; {times(outer.attempts, 'source')}"
     if outer.refused:

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bilevel.model import Attempt, Decision, Fault, Proposal, Record, Session, Steering, Trial
+from bilevel.model import (
+    Attempt,
+    Begun,
+    Call,
+    Decision,
+    Fault,
+    Proposal,
+    Record,
+    Session,
+    Steering,
+    Trial,
+)
 
 ENDS = Proposal | Trial | Steering | Session  # kinds of records that end a decision
 ADD = "add"  # in place of a hook, for a fault in loading a source
@@ -29,6 +40,25 @@ def settled(records: Sequence[Record]) -> int:
     """
     ends = (i for i in reversed(range(len(records))) if isinstance(records[i], ENDS))
     return next(ends, -1) + 1
+
+
+def underway(records: Sequence[Record]) -> int | None:
+    """Where the session began that was being held beside the loop when the log ended, if any."""
+    for number in reversed(range(len(records))):
+        if isinstance(records[number], Begun | Session):
+            return number if isinstance(records[number], Begun) else None
+    return None
+
+
+def answered(records: Sequence[Record]) -> Iterator[Call]:
+    """The calls of decisions that stand: not those of a session that was cut short beside them."""
+    at = underway(records)
+    begun = None if at is None else records[at]
+    for record in records:
+        if isinstance(record, Call) and not (
+            isinstance(begun, Begun) and (record.level, record.step) == ("2", begun.step)
+        ):
+            yield record
 
 
 def timeless(record: Record) -> Record:

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import cast
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from bilevel.assemble import conduct
 from bilevel.budget import limits_of, price_list
@@ -28,6 +28,7 @@ from bilevel.prices import prices_text
 from bilevel.progress import plot_progress
 from bilevel.protocols import LLM, Schema
 from bilevel.render import summary_panel
+from bilevel.render_levels import times
 from bilevel.results import write_results
 from bilevel.sandbox.policy import Level, describe
 from bilevel.summary import summarise
@@ -52,7 +53,7 @@ class NoLLM:
         """Raises LLMUnavailable, always."""
         raise LLMUnavailable(
             "the run asks an LLM for a proposal, and was begun with --llm none; begin one with an "
-            "LLM, or with a stack that gives all values itself, such as --stack tpe"
+            "LLM, or with a stack that gives all values itself, as tpe unless a parameter is a text"
         )
 
     def close(self) -> None:
@@ -125,8 +126,8 @@ def leave(workspace: Workspace, run: Run, console: Console) -> None:
     try:
         plot_progress(run, records, folder / "progress.png")
     except MissingExtra as error:
-        console.print(f"no progress.png: {error}", style="yellow")
-    console.print(f"results in {folder}", style="dim")
+        _say(console, f"no progress.png: {error}", "yellow")
+    _say(console, f"results in {folder}", "dim")
 
 
 def _introduce(run: Run, records: Sequence[Record], console: Console) -> None:
@@ -134,26 +135,35 @@ def _introduce(run: Run, records: Sequence[Record], console: Console) -> None:
     begun = any(isinstance(r, Opening) for r in records) or History(run.space, records).trials
     verb = "going on with" if begun else "starting"
     console.print(
-        f"{verb} [bold]{run.id}[/bold]: task {run.task}, {run.objective.metric} ({goal} is better)"
-        f"\n{len(run.space)} parameters, {run.evals} evaluations, LLM "
-        f"{escape(models_text(run.llm, run.llm_outer))}, seed {run.seed}"
+        Text.assemble(
+            f"{verb} ",
+            (run.id, "bold"),
+            f": task {run.task}, {run.objective.metric} ({goal} is better)\n"
+            f"{times(len(run.space), 'parameter')}, {times(run.evals, 'evaluation')}, LLM "
+            f"{models_text(run.llm, run.llm_outer)}, seed {run.seed}",
+        )
     )
     if run.tape:
         rest = "the LLM answers what it does not hold" if run.mixed else "no model is asked"
-        console.print(f"replies come from the tape of {escape(run.tape)}; {rest}", soft_wrap=True)
+        _say(console, f"replies come from the tape of {run.tape}; {rest}")
     for name in models(run):
         if name.startswith("mailbox:"):
-            console.print(f"answers are awaited in {escape(name[8:])}; its README.md says how")
-    console.print(levels_text(run), soft_wrap=True)
+            _say(console, f"answers are awaited in {name[8:]}; its README.md says how")
+    _say(console, levels_text(run))
     for text in budget_texts(run, records):
-        console.print(text, markup=False, soft_wrap=True)
+        _say(console, text)
     if joining := [f"{b.source.name} {b.source.sha[:8]}" for b in run.library if b.joins]:
-        console.print(f"of the library: {', '.join(joining)}", markup=False, soft_wrap=True)
+        _say(console, f"of the library: {', '.join(joining)}")
     if run.outer.research != "off" and not run.outer.screening:
-        console.print(unscreened_text(), style="yellow", markup=False, soft_wrap=True)
+        _say(console, unscreened_text(), "yellow")
     if run.sandbox:
         weak = run.sandbox == "weak"
-        console.print(sandbox_text(run), style="bold yellow" if weak else "dim", soft_wrap=True)
+        _say(console, sandbox_text(run), "bold yellow" if weak else "dim")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """One line, whole, with names and paths as they are."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def budget_texts(run: Run, records: Sequence[Record]) -> list[str]:
@@ -183,7 +193,8 @@ def levels_text(run: Run) -> str:
     if plan.research != "off":
         sham = ", whose code is left out (sham)" if plan.research == "sham" else ""
         after = plan.every * plan.cycles
-        said.append(f"Level 2 holds a session after every {after}{sham}")
+        where = ", beside the inner loop" if plan.beside else ""
+        said.append(f"Level 2 holds a session after every {after}{where}{sham}")
     if not said:
         return "level 1: the inner loop alone"
     return f"levels {', '.join(names(plan))}: {'; '.join(said)}"

@@ -9,6 +9,8 @@ from bilevel.protocols import Schema
 
 PROBLEM_CHARS = 400
 # Forms of `Reply.form` in which no server held the model to the schema.
+_TELLING = ("const", "minItems", "maxItems")
+_BOUNDS = ("minimum", "maximum")
 UNENFORCED = ("tool", "json_object", "text")
 
 
@@ -32,19 +34,34 @@ def misfit(text: str, schema: Schema | None) -> str:
 
 def _words(problem: Any) -> str:
     """A validation error in words; of alternatives, what the one that was meant asks for."""
-    meant, said = problem, problem.message
-    while meant.parent is not None and meant.validator == "const":
-        meant = meant.parent
-    if meant.context:
-        failed: dict[int, list[Any]] = {}
-        for error in meant.context:
-            failed.setdefault(error.schema_path[0], []).append(error)
-        # The constants of an alternative tell which one was meant.
-        right = [e for e in failed.values() if not any(x.validator == "const" for x in e)]
-        consts = [x for errors in failed.values() for x in errors if x.validator == "const"]
-        problem = right[0][0] if right else consts[0]
-        said = problem.message
-        if not right:
-            said = f"{problem.instance!r} is none of {[x.validator_value for x in consts]}"
+    while problem.parent is not None:
+        problem = problem.parent
+    problem = _meant(problem)
+    said = problem.message
+    consts = [x for x in problem.context if x.validator == "const"]
+    if consts:
+        problem = consts[0]
+        said = f"{problem.instance!r} is none of {[x.validator_value for x in consts]}"
+    elif problem.context and all(x.validator in _BOUNDS for x in problem.context):
+        ranges = " or ".join(_range(rule) for rule in problem.validator_value)
+        said = (
+            f"{problem.instance!r} is not {ranges}; what lies between was tried, or is so already"
+        )
     where = "".join(f"[{step!r}]" for step in problem.absolute_path) or "the answer"
     return f"{where}: {said}"
+
+
+def _meant(problem: Any) -> Any:
+    """The error of the alternative whose constants and counts fit, if it is the only one."""
+    failed: dict[int, list[Any]] = {}
+    for error in problem.context:
+        failed.setdefault(error.relative_schema_path[0], []).append(error)
+    fitting = [e for e in failed.values() if not any(x.validator in _TELLING for x in e)]
+    return _meant(fitting[0][0]) if len(fitting) == 1 else problem
+
+
+def _range(rule: Schema) -> str:
+    low, high = rule.get("minimum"), rule.get("maximum")
+    if low is None or high is None:
+        return f"at least {low}" if high is None else f"at most {high}"
+    return f"{low} to {high}"

@@ -31,11 +31,20 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A session of Level 2 begins beside the inner loop, before `step`, on the log up to here."""
+
+    step: int
+    cycle: int
+
+
+@dataclass(frozen=True)
 class Session:
     """One session of Level 2, held before `step`, in the outer loop's `cycle`.
 
     notes: what each round said, by its name. admitted: sha of what joins the stack, "" if nothing
-    does. removed: by sha, why a layer leaves it. sham: its code was left out.
+    does. removed: by sha, why a layer leaves it. sham: its code was left out. landed: of one that
+    was held beside the inner loop, the step before which it was over, None where the loop waited.
     """
 
     step: int
@@ -45,3 +54,9 @@ class Session:
     admitted: str = ""
     removed: Mapping[str, str] = field(default_factory=dict)
     sham: bool = False
+    landed: int | None = None
+
+    @property
+    def holds_from(self) -> int:
+        """The step from which what it decided holds."""
+        return self.step if self.landed is None else self.landed

@@ -7,14 +7,15 @@ parameters the loop's own move may change under it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
-from bilevel.model import Message, Objective, Steering, Strategy
-from bilevel.prompting import history_lines, task_text
+from bilevel.model import Message, Objective, Prompt, Steering, Strategy
+from bilevel.prompting import HISTORY_LINES, history_lines, shortened, task_text
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.steering_rules import Evidence, freezable, grant, least_open, offered, weigh
@@ -58,18 +59,20 @@ class Steerer:
         the diagnosis says either.
         """
         evidence = weigh(view)
-        talk = self._messages(history, view, evidence)
+        first = self._messages(history, view, evidence)
+        rounds: list[Message] = []
         wish, reason = None, ""
         for attempt in range(REPAIRS + 1):
             try:
                 reply = self.tape.complete(
-                    talk,
+                    [*first, *rounds],
                     schema(view, evidence),
                     seed=derive(self.seed, "steer", cycle, attempt),
                     max_tokens=MAX_TOKENS,
                     step=view.step,
                     level="1.5",
                     purpose="steer repair" if attempt else "steer",
+                    shorter=self._shorter(history, view, evidence, rounds),
                 )
             except OverBudget:
                 if not attempt:
@@ -83,18 +86,34 @@ class Steerer:
             if not reason:
                 break
             repair = render("steer_repair", reason=reason).strip()
-            talk = [*talk, Message("assistant", reply.text), Message("user", repair)]
+            rounds += [Message("assistant", reply.text), Message("user", repair)]
         if wish is None:
             said = f"No usable reply, so nothing changes: {reason}"
             return replace(history.steering, at=view.step, cycle=cycle, diagnosis=said, reasons={})
         return _granted(view, evidence, wish, cycle)
 
+    def _shorter(
+        self,
+        history: History,
+        view: View,
+        evidence: dict[str, Evidence],
+        rounds: Sequence[Message],
+    ) -> Iterator[Prompt]:
+        def talk(most: int) -> list[Message]:
+            return [*self._messages(history, view, evidence, most), *rounds]
+
+        return shortened(self.objective, history, talk)
+
     def _messages(
-        self, history: History, view: View, evidence: dict[str, Evidence]
+        self,
+        history: History,
+        view: View,
+        evidence: dict[str, Evidence],
+        most: int = HISTORY_LINES,
     ) -> list[Message]:
         """Begins like a proposal's, so that a server's prompt cache is hit."""
-        task = task_text(self.brief, self.objective, view.space)
-        lines = "\n".join(history_lines(self.objective, history))
+        task = task_text(self.brief, self.objective, view)
+        lines = "\n".join(history_lines(self.objective, history, most=most))
         keys = "".join(f"{text} " for name, text in _KEYS.items() if _names(view, evidence)[name])
         ask = render("steer_ask", facts="\n".join(_facts(history, view, evidence)), keys=keys)
         return [

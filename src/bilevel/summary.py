@@ -19,6 +19,8 @@ from bilevel.ensemble import Asked, asked
 from bilevel.history import History
 from bilevel.levels import OuterLoop, outer_loop
 from bilevel.model import (
+    TOO_LONG,
+    UNUSABLE,
     Call,
     Direction,
     Objective,
@@ -82,7 +84,9 @@ class Usage:
 
     rejected: LLM replies that were not accepted, by kind; those mended by a repair included.
     seconds_per_proposal: median over steps, repairs included. seconds_per_evaluation: median.
-    taken: of the replies, how many came from the tape of which run.
+    taken: of the replies, how many came from the tape of which run. refused: prompts that were too
+    long; cut: those that were answered with less in them, last_cut: what was left out of the last.
+    unusable: replies that are paid for and held no answer.
     """
 
     llm_calls: int
@@ -97,6 +101,10 @@ class Usage:
     job_seconds: float
     seconds_per_evaluation: float | None
     taken: Mapping[str, int] = field(default_factory=dict)
+    refused: int = 0
+    cut: int = 0
+    last_cut: str = ""
+    unusable: int = 0
 
 
 @dataclass(frozen=True)
@@ -228,7 +236,8 @@ def _tried(
 
 
 def _usage(history: History, calls: Sequence[Call]) -> Usage:
-    repairs = [c for c in calls if c.purpose == "repair"]
+    repairs = [c for c in calls if c.purpose == "repair" and c.reply.answers]
+    cuts = [c.cut for c in calls if c.cut and c.reply.answers]
     by_step: dict[int, float] = {}
     for call in calls:
         if call.level == "1":
@@ -248,6 +257,10 @@ def _usage(history: History, calls: Sequence[Call]) -> Usage:
         job_seconds=sum(ran),
         seconds_per_evaluation=statistics.median(ran) if ran else None,
         taken=dict(Counter(c.reply.taken for c in calls if c.reply.taken)),
+        refused=sum(c.reply.finish == TOO_LONG for c in calls),
+        cut=len(cuts),
+        last_cut=cuts[-1] if cuts else "",
+        unusable=sum(c.reply.finish == UNUSABLE for c in calls),
     )
 
 

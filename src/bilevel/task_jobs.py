@@ -20,11 +20,20 @@ from bilevel.tasks.loading import load_task
 
 
 def find_task(name: str) -> tuple[Task, str]:
-    """The task of a built-in name or a path, and the name or whole path to find it by again."""
+    """The task of a built-in name or a path, and the name or whole path to find it by again.
+
+    Raises ConfigError where there is none.
+    """
     shipped = builtin.find(name)
     if shipped is not None:
         return shipped, name
-    return load_task(Path(name)), str(Path(name).resolve())
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        raise ConfigError(
+            f"there is no task {name!r}; give {', '.join(builtin.names())}, a BBOB function (as "
+            "bbob-f8-d5), a task.toml, a folder with one, or a script"
+        )
+    return load_task(path), str(path.resolve())
 
 
 def evaluator_of(task: Task, executor: Executor) -> Evaluator:

@@ -9,11 +9,11 @@ import psutil
 import pytest
 from stand_ins import calls, claude_says, codex_says, path_with, stand_in
 
-from bilevel.errors import ConfigError, LLMError, LLMRejected, LLMUnavailable
+from bilevel.errors import ConfigError, ContextTooLong, LLMError, LLMRejected, LLMUnavailable
 from bilevel.llm.agents import AgentLLM, agent
 from bilevel.llm.asking import bare, checked, example, misfit
 from bilevel.llm.connect import connect
-from bilevel.model import Message, Reply
+from bilevel.model import UNUSABLE, Message, Reply
 
 ASK = [Message("system", "You tune."), Message("user", "Which rate?")]
 SCHEMA = {
@@ -106,6 +106,32 @@ def test_what_was_paid_is_not_lost_when_the_repair_fails(programs: Path) -> None
     fails = "print(said[0], end='')\nsys.exit(3 if calls else 0)"
     stand_in(programs, "claude", claude_says("no idea"), body=fails)
     assert ask("claude-code").text == "no idea"
+
+
+def test_a_failure_that_was_paid_for_comes_back_with_what_it_took(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says("API Error: overloaded", is_error=True))
+    reply = ask("claude-code")
+    assert reply.finish == UNUSABLE
+    assert "claude-code failed (exit status 0) and said: API Error: overloaded" in reply.text
+    assert (reply.tokens_out, reply.cost, reply.attempts) == (6, 0.0079825, 1)
+    turns = json.loads(claude_says("", subtype="error_max_turns", is_error=True))
+    stand_in(programs, "claude", json.dumps({k: v for k, v in turns.items() if k != "result"}))
+    reply = ask("claude-code")
+    assert (reply.finish, reply.cost) == (UNUSABLE, 0.0079825)
+    assert "no result (error_max_turns)" in reply.text
+
+
+def test_a_repair_that_failed_and_was_paid_for_is_counted(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says("no idea"), claude_says("API Error", is_error=True))
+    reply = ask("claude-code")
+    assert (reply.text, reply.finish, reply.attempts) == ("no idea", "schema", 2)
+    assert (reply.tokens_out, reply.cost) == (12, pytest.approx(2 * 0.0079825))
+
+
+def test_a_prompt_that_is_too_long_for_an_agent_is_said_to_be(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says("Prompt is too long", is_error=True))
+    with pytest.raises(ContextTooLong, match="Prompt is too long; use a model with a longer"):
+        ask("claude-code")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from adapters import KEY, SCHEMA, TALK, anthropic_llm
 from fake_openai import Answer, FakeOpenAI, message, refusal, serving
 
 from bilevel.llm.memory import Memory
-from bilevel.model import Message, Reply
+from bilevel.model import TOO_LONG, Message, Reply
 
 BOUNDED = {
     "type": "object",
@@ -89,7 +89,7 @@ def test_thoughts_are_set_apart(fake: FakeOpenAI) -> None:
     ("stop", "finish"),
     [
         ("max_tokens", "length"),
-        ("model_context_window_exceeded", "length"),
+        ("model_context_window_exceeded", TOO_LONG),
         ("refusal", "refusal"),
         ("end_turn", "stop"),
     ],

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bilevel.errors import LLMRejected, LLMUnavailable, MissingExtra, WeightsError
+from bilevel.errors import ContextTooLong, LLMUnavailable, MissingExtra, WeightsError
 from bilevel.llm import embedded, weights
 from bilevel.llm.embedded import EmbeddedLLM, cores
-from bilevel.model import Message
+from bilevel.model import TOO_LONG, Message
 
 MODEL = "smollm2-135m"
 SCHEMA = {
@@ -101,10 +101,17 @@ def test_it_sleeps_while_nothing_is_asked(llm: EmbeddedLLM) -> None:
 
 
 @pytest.mark.weights
-def test_a_prompt_beyond_the_context_is_refused(cached: None) -> None:
+def test_a_prompt_beyond_the_context_is_refused_and_leaves_no_mark(cached: None) -> None:
     small = EmbeddedLLM(MODEL, context=256)
-    with pytest.raises(LLMRejected, match="context size"):
-        small.complete(talk(50), SCHEMA, seed=1, max_tokens=20)
+    first = small.complete(talk(3), SCHEMA, seed=1, max_tokens=20)
+    for _ in range(2):
+        with pytest.raises(ContextTooLong, match=r"context size.*with a longer context"):
+            small.complete(talk(50), SCHEMA, seed=1, max_tokens=20)
+    assert small.complete(talk(3), SCHEMA, seed=1, max_tokens=20).text == first.text
+    endless = {"type": "string", "minLength": 4000}
+    full = small.complete(talk(3), endless, seed=1, max_tokens=400)
+    assert full.finish == TOO_LONG
+    assert f"full after {full.tokens_in} tokens of prompt and {full.tokens_out} of" in full.text
     small.close()
 
 
@@ -161,7 +168,7 @@ def test_the_server_ends_with_its_parent(cached: None, tmp_path: Path, how: str)
             f"""
             import threading, sys
             from bilevel.llm.embedded import EmbeddedLLM
-            from bilevel.model import Message
+            from bilevel.model import TOO_LONG, Message
             llm = EmbeddedLLM({MODEL!r})
             def ask():
                 llm.complete([Message("user", "hello")], seed=1, max_tokens=3)

@@ -22,6 +22,7 @@ from fake_openai import Answer, FakeOpenAI, refusal, serving
 
 from bilevel.errors import ConfigError, ContextTooLong, LLMRejected, LLMUnavailable
 from bilevel.llm.wire import LARGEST_BODY
+from bilevel.model import UNUSABLE
 
 DEEP = '{"x": ' + "[" * 100_000
 
@@ -80,20 +81,65 @@ def test_a_fault_is_retried_and_named(
     fails(adapter.client(fake), fake, cause)
 
 
-def test_a_reply_without_text_is_asked_for_again(adapter: Adapter, fake: FakeOpenAI) -> None:
-    fake.answers = [adapter.says(""), adapter.says(None), adapter.says("at last")]
-    reply = adapter.client(fake).ask()
-    assert reply.text == "at last"
-    assert (reply.tokens_in, reply.tokens_out) == (60, 9)  # all three are paid for
+def comes_back(client: Client, fake: FakeOpenAI, cause: str, schema: Any = None) -> None:
+    """What was paid for is not asked for again here, and says what it took."""
     fake.requests.clear()
+    reply = client.ask(schema)
+    assert reply.finish == UNUSABLE
+    assert cause in reply.text
+    assert (reply.tokens_in, reply.tokens_out, reply.attempts) == (20, 3, 1)
+    assert len(fake.requests) == 1
+    assert client.slept == []
+
+
+def test_a_reply_without_text_comes_back_with_what_it_took(
+    adapter: Adapter, fake: FakeOpenAI
+) -> None:
+    for text in ("", " \n", None):
+        fake.answers = [adapter.says(text)]
+        comes_back(adapter.client(fake), fake, "the reply holds no text (finish: stop)")
     fake.answers = [adapter.cut("")]
-    fails(adapter.client(fake), fake, "max_tokens is too small")
+    comes_back(adapter.client(fake), fake, "max_tokens is too small")
 
 
-def test_json_that_nobody_can_read_is_asked_for_again(adapter: Adapter, fake: FakeOpenAI) -> None:
+def test_json_that_nobody_can_read_comes_back_with_what_it_took(
+    adapter: Adapter, fake: FakeOpenAI
+) -> None:
     digits = '{"x": ' + "1" * 5000 + "}"
-    fake.answers = [adapter.says(DEEP), adapter.says(digits), adapter.says('{"x": 1}')]
-    assert adapter.client(fake).ask(SCHEMA).text == '{"x": 1}'
+    for text in (DEEP, digits):
+        fake.answers = [adapter.says(text)]
+        comes_back(adapter.client(fake), fake, "the reply's JSON cannot be read", SCHEMA)
+
+
+USAGE = (
+    b'"usage": {"prompt_tokens": 20, "completion_tokens": 3, "input_tokens": 20, '
+    b'"output_tokens": 3}'
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        pytest.param(Answer(b"{" + USAGE + b', "cho'), "no completion", id="cut in mid-JSON"),
+        pytest.param(Answer(b"{" + USAGE + b', "content": 3}'), "no completion", id="wrong schema"),
+        pytest.param(
+            Answer(b"{" + USAGE + b', "cho', short=99), "complete message body", id="cut mid-body"
+        ),
+        pytest.param(
+            Answer(b"{" + USAGE + b', "x": "' + b"x" * LARGEST_BODY + b'"}'),
+            f"longer than {LARGEST_BODY:,} bytes",
+            id="too long",
+        ),
+        pytest.param(
+            Answer(b"{" + USAGE + b"}", kind="text/html"), "text/html, not JSON", id="content type"
+        ),
+    ],
+)
+def test_a_broken_answer_that_tells_its_tokens_comes_back_with_them(
+    adapter: Adapter, fake: FakeOpenAI, answer: Answer, cause: str
+) -> None:
+    fake.answers = [answer]
+    comes_back(adapter.client(fake), fake, cause)
 
 
 def test_retry_after_is_honoured_in_every_form(adapter: Adapter, fake: FakeOpenAI) -> None:
@@ -142,7 +188,7 @@ def test_waits_grow_and_differ(adapter: Adapter, fake: FakeOpenAI) -> None:
         (402, "top up"),
         (403, "set SOME_KEY"),
         (404, "check the model's name, and the base URL"),
-        (413, "shorten the prompt"),
+        (413, "a longer context"),
         (418, "documentation"),
         (501, "documentation"),
     ],
@@ -204,7 +250,9 @@ def test_a_prompt_that_is_too_long_is_told_from_other_refusals(
     adapter: Adapter, fake: FakeOpenAI, status: int, words: str
 ) -> None:
     fake.answers = [refusal(status, words)]
-    with pytest.raises(ContextTooLong, match="shorten the prompt, or use a model with a longer"):
+    with pytest.raises(
+        ContextTooLong, match="use a model or a server setting with a longer context"
+    ):
         adapter.client(fake).ask(SCHEMA)
     assert len(fake.requests) == 1
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from bilevel.cli import app
 from bilevel.cli_run import PAUSED
 from bilevel.llm import remote
-from bilevel.model import Call, Record, Stop, Trial
+from bilevel.model import TOO_LONG, Call, Record, Stop, Trial
 from bilevel.workspace import Workspace
 from comparable import write_task
 
@@ -61,8 +61,8 @@ def bilevel(*words: str, adapter: Adapter, fake: FakeOpenAI) -> Result:
         f"{name.upper()}_BASE_URL": fake.url if name == "openai" else fake.root,
     }
     if words[0] == "run":
-        words = (*words, "task.toml", "--levels", "1", "--llm", f"{name}/m",
-                 "--confirms", "1", "--evals", "4")  # fmt: skip
+        words = ("run", "task.toml", "--levels", "1", "--llm", f"{name}/m",
+                 "--confirms", "1", "--evals", "4", *words[1:])  # fmt: skip
     return CliRunner().invoke(app, words, env=env)
 
 
@@ -109,7 +109,7 @@ def test_a_passing_fault_leaves_no_trace_but_the_attempts(
         pytest.param(refusal(404, "no such model"), "check the model's name", id="404"),
         pytest.param(refusal(429, "limit of the day", retry_after="9000"), "resume it later",
                      id="429 for hours"),
-        pytest.param(refusal(413, "too big"), "shorten the prompt", id="413"),
+        pytest.param(refusal(413, "too big"), "with a longer context", id="413"),
         pytest.param(Answer(b"", reset=True), "check that the server runs", id="reset"),
     ],
 )  # fmt: skip
@@ -155,3 +155,32 @@ def test_a_schema_that_only_words_can_give_still_leads_to_proposals(
     assert set(forms) == {"text"}
     refused = [r for r in fake.requests if "response_format" in r.body or "tools" in r.body]
     assert len(refused) <= 3
+
+
+def test_a_prompt_that_is_too_long_is_shortened_and_all_who_look_are_told(
+    adapter: Adapter, fake: FakeOpenAI
+) -> None:
+    good = proposals(adapter)
+
+    def narrow(request: Request) -> Answer:
+        talk = str(request.body["messages"])
+        if talk.count("\\n#") + talk.count("\\nrefused") > 6:
+            return refusal(400, "This model's maximum context length is 700 tokens.")
+        return good(request)
+
+    fake.answers = [narrow]
+    done = bilevel("run", "--evals", "9", adapter=adapter, fake=fake)
+    assert done.exit_code == 0, done.output
+    assert end().reason == "done"
+    calls = [r for r in records() if isinstance(r, Call)]
+    refused = [c for c in calls if c.reply.finish == TOO_LONG]
+    assert refused
+    assert all("maximum context length is 700 tokens" in c.reply.text for c in refused)
+    first = next(c.cut for c in calls if c.cut)
+    assert first.startswith("history cut to 4 of ")
+    assert f"{first}: the prompt was too long for " in done.output
+    shown = " ".join(bilevel("show", adapter=adapter, fake=fake).output.split())
+    assert "refused as the prompt was too long for the model" in shown
+    assert "shortened; the last: history cut to 4 of " in shown
+    again = bilevel("replay", adapter=adapter, fake=fake)
+    assert again.exit_code == 0, again.output

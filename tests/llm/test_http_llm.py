@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from bilevel.errors import ConfigError, LLMRejected, LLMUnavailable
 from bilevel.llm.forms import Manner
 from bilevel.llm.http import HttpLLM
 from bilevel.llm.memory import Memory
+from bilevel.model import UNUSABLE
 
 
 @pytest.fixture
@@ -85,12 +87,6 @@ def test_seeds_of_any_size_fit_32_bits(fake: FakeOpenAI) -> None:
     assert fake.requests[0].body["seed"] == 5
 
 
-def test_an_empty_reply_is_asked_again_with_another_seed(fake: FakeOpenAI) -> None:
-    fake.answers = [refusal(500, "oops"), completion(""), completion("ok")]
-    client(fake).ask(seed=7)
-    assert [r.body["seed"] for r in fake.requests] == [7, 7, 8]
-
-
 def test_room_to_think_is_added_to_the_limit(fake: FakeOpenAI) -> None:
     client(fake, room=4096, token_limit="max_completion_tokens").ask()
     assert fake.requests[0].body["max_completion_tokens"] == 50 + 4096
@@ -144,8 +140,10 @@ def test_a_think_tag_inside_the_text_stays(fake: FakeOpenAI) -> None:
 
 def test_thoughts_that_leave_no_room_for_a_reply_are_named(fake: FakeOpenAI) -> None:
     fake.answers = [completion("<think>for ever", finish="length")]
-    with pytest.raises(LLMUnavailable, match=r"thoughts only \(finish: length\).*thoughts=8192"):
-        client(fake).ask()
+    reply = client(fake).ask()
+    assert reply.finish == UNUSABLE
+    assert re.search(r"thoughts only \(finish: length\).*thoughts=8192", reply.text)
+    assert reply.reasoning == "for ever"
 
 
 def test_a_refusal_by_the_model_is_a_reply(fake: FakeOpenAI) -> None:
@@ -169,9 +167,12 @@ def test_an_error_that_comes_as_a_success_is_retried(
     fake: FakeOpenAI, error: Any, cause: str
 ) -> None:
     failed = Answer(json.dumps({"error": error}).encode())
-    midway = completion("{", finish="error")
+    midway = completion("{", finish="error", usage=None)
     fake.answers = [failed, midway, completion("ok")]
     assert client(fake).ask().attempts == 3
+    fake.requests.clear()
+    fake.answers = [completion("{", finish="error")]  # It tells what it took.
+    assert client(fake).ask().finish == UNUSABLE
     fake.requests.clear()
     fake.answers = [failed]
     with pytest.raises(LLMUnavailable, match=cause):

@@ -76,6 +76,8 @@ def _value(rng: random.Random, rule: dict[str, Any]) -> Value:
     if "enum" in rule:
         value: Value = rng.choice(rule["enum"])
         return value
+    if "anyOf" in rule:
+        rule = rng.choice(rule["anyOf"])
     if rule["type"] == "string":
         return f"def f(): return {rng.random()}"
     low, high = rule.get("minimum", -10), rule.get("maximum", 10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -36,7 +38,9 @@ def write(folder: Path, repeats: int = 2) -> None:
 
 
 def test_help_teaches() -> None:
-    for command, word in (("run", "same command"), ("status", "results"), ("report", "--credit")):
+    for command, word in (("run", "same command"), ("status", "results"), ("report", "--credit"),
+        ("replay", "first difference"), ("export", "packed small"),
+    ):  # fmt: skip
         page = CliRunner().invoke(app, ["study", command, "--help"])
         assert page.exit_code == 0
         assert word in " ".join(page.output.split())
@@ -58,8 +62,8 @@ def test_run_status_grow_export_and_refuse(tmp_path: Path) -> None:
     assert (found["done"], found["wanted"]) == (6, 6)
     assert {row["arm"]: row["done"] for row in found["arms"]} == dict.fromkeys(ARMS, 3)
     out = bilevel("study", "export", "study.toml", "--out", "out", cwd=tmp_path)
-    assert out.stdout.strip() == "8 files in out"
-    log = tmp_path / "out" / "runs" / "task-cmaes-2.json.gz"
+    assert re.search(r"^out: 6 runs, [\d,]+ bytes in 8 files, [\d,]+ a run", out.stdout)
+    log = tmp_path / "out" / "runs" / "task-cmaes-2.jsonl.xz"
     assert "as recorded" in bilevel("replay", str(log), cwd=tmp_path).stdout
     changed = (tmp_path / "study.toml").read_text().replace("first arm", "second arm")
     (tmp_path / "study.toml").write_text(changed)
@@ -67,6 +71,34 @@ def test_run_status_grow_export_and_refuse(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "Rules are written before the first run and never after" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_from_an_export_alone_the_report_and_every_run_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("scipy", reason="the statistics of a study need scipy")
+    pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib")
+    write(tmp_path)
+    assert bilevel("study", "run", "study.toml", cwd=tmp_path).returncode == 0
+    here = bilevel("study", "report", "study.toml", "--out", "report", cwd=tmp_path)
+    assert here.returncode == 0, here.stderr
+    assert bilevel("study", "export", "study.toml", "--out", "out", cwd=tmp_path).returncode == 0
+    fresh = tmp_path / "elsewhere"
+    fresh.mkdir()
+    shutil.move(tmp_path / "out", fresh / "out")
+    there = bilevel("study", "report", "out", "--out", "report", cwd=fresh)
+    assert there.returncode == 0, there.stderr
+    for name in ("statistics.json", "figures/arms.svg", "figures/arms.png"):
+        assert (fresh / "report" / name).read_bytes() == (tmp_path / "report" / name).read_bytes()
+    monkeypatch.chdir(fresh)
+    every = CliRunner().invoke(app, ["study", "replay", "out"])
+    assert every.output.splitlines()[-1] == "4 of 4 runs came out as recorded"
+    one = CliRunner().invoke(app, ["study", "replay", "out", "task-cmaes-1"])
+    assert one.output.startswith("task-cmaes-1: as recorded: 3 proposals")
+    assert sorted(p.name for p in fresh.iterdir()) == ["out", "report"]  # no store was needed
+    none = CliRunner().invoke(app, ["study", "replay", "out", "task-cmaes-7"])
+    assert none.exit_code == 1
+    assert "has no run task-cmaes-7; there is task-cmaes-" in str(none.exception)
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])

@@ -6,8 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib")
 
+from pages import Page, read
 from reported import HOSTILE, SOURCE, mixed, run, study
 
 from bilevel.study.analysis import analyse
@@ -26,57 +26,6 @@ from bilevel.study.report_words import Numbers, numbers
 from bilevel.study.statistics import spread
 
 BROWSER = next((b for b in ("chromium", "google-chrome") if shutil.which(b)), None)
-EMPTY = {"meta", "link", "img", "br", "hr", "input"}
-
-
-@dataclass
-class Page(HTMLParser):
-    """What a reader of the page finds: its tables, texts, elements and attributes."""
-
-    tables: list[list[list[str]]] = field(default_factory=list)
-    elements: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    stack: list[str] = field(default_factory=list)
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {k: v or "" for k, v in attrs}))
-        if tag not in EMPTY:
-            self.stack.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        if tag == "tr":
-            self.tables[-1].append([])
-        if tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {k: v or "" for k, v in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self.stack and self.stack[-1] in ("td", "th"):
-            self.tables[-1][-1][-1] += data
-
-    def table(self, *columns: str) -> list[dict[str, str]]:
-        """The first table that has these columns, a dict a row."""
-        for head, *rows in self.tables:
-            if set(columns) <= set(head):
-                return [dict(zip(head, row, strict=True)) for row in rows]
-        raise AssertionError(f"no table has the columns {columns}")
-
-
-def read(text: str) -> Page:
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.stack == []
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +127,9 @@ def test_small_samples_are_called_small(page: Page) -> None:
 
 def test_mechanisms_are_listed_with_source_influence_and_credit(page: Page) -> None:
     rows = page.table("mechanism", "influence")
+    assert {r["repeat"] for r in rows} == {"3 of them"}  # one row for runs with the same one
     assert {(r["arm"], r["steps"], r["influence"], r["credit"]) for r in rows} == {
-        ("C", "from 3", "25 % of 40", "20 %"),
+        ("C", "from 3", "25 % of 120", "20% (20% to 20%, n 3)"),
         ("sham", "left out on purpose", "never asked", "-"),
     }
     assert SOURCE.rstrip() in page.text
@@ -214,6 +164,14 @@ def test_the_same_data_gives_the_same_bytes(data: StudyData, folder: Path, tmp_p
     assert sorted(p.name for p in again) == sorted(p.name for p in folder.rglob("*.*"))
     for path in again:
         assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_how_large_a_difference_would_be_found_is_said(page: Page, data: StudyData) -> None:
+    (result,) = analyse(data)
+    places = numbers(arm.gain for arm in result.arms)
+    found = [r.power.detectable for r in result.against_reference if r.power is not None]
+    rows = page.table("arm", "found with power 0.8")[: len(found)]
+    assert [row["found with power 0.8"] for row in rows] == [places.value(v) for v in found]
 
 
 def test_a_study_that_has_hardly_begun_has_a_report(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from bilevel.errors import InvalidCandidate
 from bilevel.model import JobResult, Outcome
 from bilevel.space import Param, Values
 from bilevel.tasks.function import FunctionTask
+from bilevel.tasks.script import ScriptTask
 
 TRICKS = (
     "nan", "infinity", "one ulp out", "missing", "extra", "wrong type", "truth value", "off grid",
@@ -63,7 +64,7 @@ class Convertible:
     __index__ = __int__ = __float__  # type: ignore[assignment]
 
 
-def tries(task: FunctionTask, trick: str) -> Iterator[dict[str, Any]]:
+def tries(task: FunctionTask | ScriptTask, trick: str) -> Iterator[dict[str, Any]]:
     """Configurations that cheat by that trick at one parameter each."""
     honest = task.space.defaults()
     match trick:
@@ -78,7 +79,7 @@ def tries(task: FunctionTask, trick: str) -> Iterator[dict[str, Any]]:
                 yield from ({**honest, param.name: bad} for bad in _bad(task, param, trick))
 
 
-def _bad(task: FunctionTask, param: Param, trick: str) -> list[Any]:
+def _bad(task: FunctionTask | ScriptTask, param: Param, trick: str) -> list[Any]:
     number = param.kind in ("float", "int")
     low, high = param.bounds
     forged = f"{param.default}\n---\nMETRIC {task.objective.metric}=-999"
@@ -107,27 +108,29 @@ def _bad(task: FunctionTask, param: Param, trick: str) -> list[Any]:
     return []
 
 
-def refused(task: FunctionTask, trick: str) -> bool:
+def refused(task: FunctionTask | ScriptTask, trick: str) -> bool:
     """Whether the task refuses all configurations of a trick, called or as a job."""
     tried = list(tries(task, trick))
     assert tried, f"no parameter of {task.name} can be cheated by {trick}"
     for values in tried:
-        found = task.call(values, 7)
-        assert (found.status, found.value, dict(found.metrics)) == ("invalid", None, {}), values
-        assert found.error
+        if isinstance(task, FunctionTask):
+            found = task.call(values, 7)
+            assert (found.status, found.value, dict(found.metrics)) == ("invalid", None, {}), values
+            assert found.error
         with pytest.raises(InvalidCandidate):
             task.job(values, 7)
     return True
 
 
-def forged_outputs(task: FunctionTask) -> None:
+def forged_outputs(task: FunctionTask | ScriptTask) -> None:
     """Fails when forged lines count that stand before the result, or in a job that failed."""
     metric = task.objective.metric
     forged = f"METRIC {metric}=-999\n---\n{metric}: -999\n"
     for result in (JobResult(1, forged, 1.0), JobResult(-9, forged, 1.0, "timeout")):
         assert task.read(result).value is None
     assert task.read(JobResult(0, f"{forged}\n---\nMETRIC {metric}=2.5\n", 1.0)).value == 2.5
-    assert task.job(task.space.defaults(), 7).collect == ()
+    if isinstance(task, FunctionTask):
+        assert task.job(task.space.defaults(), 7).collect == ()
 
 
 def job_beside_forged_files(task: FunctionTask, values: Values, seed: int, folder: Path) -> Outcome:

@@ -84,6 +84,15 @@ def test_a_crash_is_explained(tmp_path: Path, change: dict[str, Value], part: st
     assert part in outcome.error
 
 
+def test_the_log_of_an_earlier_run_is_no_result(tmp_path: Path) -> None:
+    """`python train.py > run.log` leaves one beside the script."""
+    task = make(tmp_path / "task", SMALL.replace("print(", "str("), SMALL_TOML)
+    (tmp_path / "task/run.log").write_text(f"METRIC {task.objective.metric}=-999\n")
+    found = task.read(run(task.job(task.space.defaults(), 7), tmp_path / "jobs"))
+    assert (found.status, found.value) == ("crash", None)
+    assert "printed no line" in found.error
+
+
 def test_the_job_of_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     toml = SMALL_TOML.replace(

@@ -113,6 +113,17 @@ class ExecutorSuite:
             (result,) = finish(executor, python(code, collect=("m.json", "hosts", "absent")))
         assert result.files == {"m.json": "{}"}
 
+    def test_an_old_file_of_the_folder_is_not_collected(self, tmp_path: Path) -> None:
+        folder = tmp_path / "task"
+        (folder / "logs").mkdir(parents=True)
+        for name in ("run.log", "logs/out.json"):
+            (folder / name).write_text("METRIC loss=-999\n")
+        job = python("", folder=str(folder), collect=("run.log", "logs/out.json"))
+        with closing(self.executor(tmp_path / "jobs")) as executor:
+            (result,) = finish(executor, job)
+        assert result.files == {}
+        assert (folder / "run.log").read_text() == "METRIC loss=-999\n"
+
     def test_paths_that_leave_the_folder_are_refused(self, tmp_path: Path) -> None:
         folder = tmp_path / "task"
         folder.mkdir()

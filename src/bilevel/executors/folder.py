@@ -139,12 +139,13 @@ def _redirected(link: Path, source: Path, work: Path) -> Path:
 
 def _chosen(source: Path, job: Job, skip: Path) -> Iterator[Path]:
     """The paths to copy, each folder before what is in it."""
-    linked = {source / relative for relative in job.link}
+    # What the job is to leave must be its own: an old file of that name would pass for a result.
+    left_out = {source / relative for relative in (*job.link, *job.collect)}
     patterns = (*IGNORED, *(pattern.rstrip("/") for pattern in job.exclude))
 
     def wanted(path: Path) -> bool:
         names = (path.name, path.relative_to(source).as_posix())
-        if path in linked or path == skip:
+        if path in left_out or path == skip:
             return False
         return not any(fnmatchcase(n, pattern) for n in names for pattern in patterns)
 

@@ -17,13 +17,14 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bilevel.errors import ConfigError, LLMError, LLMRejected, LLMUnavailable
+from bilevel.errors import ConfigError, ContextTooLong, LLMError, LLMRejected, LLMUnavailable
 from bilevel.llm import child
 from bilevel.llm.asking import checked, request_text
-from bilevel.model import Message, Reply
+from bilevel.llm.faults import about_length
+from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
 TIMEOUT = 900.0
@@ -88,14 +89,15 @@ class AgentLLM:
     ) -> Reply:
         """The agent's answer; its `finish` is "schema" if the last one still does not fit.
 
-        Raises LLMRejected (not installed, not logged in) and LLMUnavailable (time-out, failure).
+        A failure that was paid for is UNUSABLE. Raises LLMRejected (not installed, not logged in)
+        and LLMUnavailable (time-out, any other failure).
         """
         ask = request_text(messages, schema, max_tokens)
         answer, seconds = self._ask(ask)
         answers = [answer]
         for _ in range(REPAIRS):
             _, problem = checked(answers[-1].text, schema)
-            if not problem:
+            if not problem or answer.error:
                 break
             again = f"Your answer was:\n\n{answers[-1].text}\n\nIt cannot be used: {problem}. "
             try:
@@ -130,14 +132,19 @@ class AgentLLM:
         why = f"{agent.name} failed (exit status {done.exit}) and said: {said}"
         if agent.login and any(mark in said.lower() for mark in LOGIN):
             raise LLMRejected(f"{why}; {agent.login}, then resume the run")
+        if about_length(said):
+            raise ContextTooLong(f"{why}; use a model with a longer context")
+        if answer.tokens_out or answer.cost:
+            return replace(answer, error=why), done.seconds
         raise LLMUnavailable(f"{why}; mend that, then resume the run")
 
     def _reply(self, answers: Sequence[Answer], schema: Schema | None, seconds: float) -> Reply:
-        last = answers[-1]
+        last = next((a for a in reversed(answers) if not a.error), answers[-1])
         text, problem = checked(last.text, schema)
         costs = [a.cost for a in answers if a.cost is not None]
+        finish = "schema" if problem else last.finish
         return Reply(
-            text=text,
+            text=last.error or text,
             model=last.model or self.name,
             tokens_in=_sum([a.tokens_in for a in answers]) or 0,
             tokens_out=_sum([a.tokens_out for a in answers]) or 0,
@@ -146,7 +153,7 @@ class AgentLLM:
             counted=all(None not in (a.tokens_in, a.tokens_out) for a in answers),
             seconds=seconds,
             reasoning=last.reasoning,
-            finish="schema" if problem else last.finish,
+            finish=UNUSABLE if last.error else finish,
             attempts=len(answers),
         )
 
@@ -214,16 +221,18 @@ def _read_claude(out: str) -> Answer:
     found = _json(out)
     if isinstance(found, list):  # Every event, where the user's settings ask for them.
         found = next((e for e in reversed(found) if _of(e, "type") == "result"), None)
-    if not isinstance(found, dict) or not isinstance(found.get("result"), str):
-        subtype = _of(found, "subtype")
-        return Answer("", error=f"no result ({subtype or 'no JSON'}): {out[-SAID_CHARS:]}")
+    if not isinstance(found, dict):
+        return Answer("", error=f"no result (no JSON): {out[-SAID_CHARS:]}")
+    error = _of(found, "result") if found.get("is_error") else ""
+    if not isinstance(found.get("result"), str):
+        error = f"no result ({_of(found, 'subtype')}): {out[-SAID_CHARS // 2 :]}"
     usage = found.get("usage")
     read = [_count(usage, f"{kind}input_tokens") for kind in ("", "cache_creation_", "cache_read_")]
     cost = found.get("total_cost_usd")
     models = found.get("modelUsage")
     return Answer(
-        found["result"],
-        error=found["result"] if found.get("is_error") else "",
+        _of(found, "result"),
+        error=error,
         model=", ".join(models) if isinstance(models, dict) else "",
         tokens_in=_sum(read),
         tokens_out=_count(usage, "output_tokens"),

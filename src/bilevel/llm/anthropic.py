@@ -17,7 +17,7 @@ from bilevel.llm.ask import Ask
 from bilevel.llm.forms import BOUNDS, TOOL, Form, Manner, narrow, told_schema
 from bilevel.llm.remote import Common, RemoteLLM
 from bilevel.llm.wire import Streamed, plain, plain_faults
-from bilevel.model import Reply
+from bilevel.model import TOO_LONG, Reply
 
 try:
     import anthropic
@@ -28,7 +28,7 @@ except ImportError as missing:
     ) from missing
 
 FORMS: tuple[Form, ...] = ("narrow_schema", "tool", "text")
-FINISHES = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
+FINISHES = {"max_tokens": "length", "model_context_window_exceeded": TOO_LONG, "refusal": "refusal"}
 
 
 class _Block(BaseModel):
@@ -47,13 +47,24 @@ class _Usage(BaseModel):
     cache_creation_input_tokens: int | None = None
 
 
-class Body(BaseModel):
-    """A message. Unknown fields are ignored."""
+class Counted(BaseModel):
+    """What a body says it took. Unknown fields are ignored."""
+
+    usage: _Usage = _Usage()
+
+    def tokens(self) -> tuple[int, int, int]:
+        """Tokens in, out, and of those in the reused ones."""
+        cached = self.usage.cache_read_input_tokens or 0
+        new = self.usage.input_tokens + (self.usage.cache_creation_input_tokens or 0)
+        return new + cached, self.usage.output_tokens, cached
+
+
+class Body(Counted):
+    """A message."""
 
     content: list[_Block]
     model: str = ""
     stop_reason: str | None = None
-    usage: _Usage = _Usage()
 
     def reply(self) -> Reply:
         """Its text, or what it would call a tool with. Thoughts are set apart."""
@@ -62,13 +73,12 @@ class Body(BaseModel):
         thoughts = [block.thinking for block in self.content if block.type == "thinking"]
         if calls:
             thoughts, texts = [*thoughts, *texts], [json.dumps(calls[0], ensure_ascii=False)]
-        cached = self.usage.cache_read_input_tokens or 0
-        new = self.usage.input_tokens + (self.usage.cache_creation_input_tokens or 0)
+        read, wrote, cached = self.tokens()
         return Reply(
             text="".join(texts),
             model=self.model,
-            tokens_in=new + cached,
-            tokens_out=self.usage.output_tokens,
+            tokens_in=read,
+            tokens_out=wrote,
             tokens_cached=cached,
             reasoning="\n".join(filter(None, thoughts)),
             finish=FINISHES.get(self.stop_reason or "", "stop"),
@@ -122,6 +132,9 @@ class AnthropicLLM(RemoteLLM):
 
     def _read(self, body: bytes) -> Reply:
         return Body.model_validate_json(body).reply()
+
+    def _tokens(self, body: Any) -> tuple[int, int, int]:
+        return Counted.model_validate(body).tokens()
 
     def _spare(self, names: Callable[[str], bool]) -> Iterator[str]:
         yield from filter(names, ("temperature",))

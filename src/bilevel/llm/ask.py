@@ -1,12 +1,11 @@
-"""One completion on its way: what it asks for, and what it has taken so far."""
+"""One completion on its way: what it asks for, and what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bilevel.llm.faults import Empty
-from bilevel.model import Message, Reply
+from bilevel.model import TOO_LONG, UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
 REFUSALS = ("refusal", "content_filter")
@@ -14,46 +13,32 @@ REFUSALS = ("refusal", "content_filter")
 
 @dataclass
 class Ask:
-    """A request for a completion. sent: requests made over HTTP, empty: those of no use.
-
-    wasted: tokens in, out and cached of replies that could not be used, and are paid for.
-    """
+    """A request for a completion. sent: requests made over HTTP."""
 
     messages: Sequence[Message]
     schema: Schema | None
     seed: int
     max_tokens: int
     sent: int = 0
-    empty: int = 0
-    wasted: tuple[int, int, int] = (0, 0, 0)
-
-    def waste(self, reply: Reply) -> None:
-        read, written, cached = self.wasted
-        self.wasted = (
-            read + reply.tokens_in, written + reply.tokens_out, cached + reply.tokens_cached
-        )  # fmt: skip
-        self.empty += 1
-
-    def whole(self, reply: Reply, seconds: float) -> Reply:
-        """The reply with all that it took."""
-        read, written, cached = self.wasted
-        return replace(
-            reply,
-            tokens_in=reply.tokens_in + read,
-            tokens_out=reply.tokens_out + written,
-            tokens_cached=reply.tokens_cached + cached,
-            seconds=seconds,
-            attempts=self.sent,
-        )
 
 
-def usable(reply: Reply) -> Reply:
-    """The reply with a text. Raises Empty where it has none, unless the model would not."""
-    if reply.text.strip():
+def judged_by_text(reply: Reply) -> Reply:
+    """The reply, which says in words where it holds no answer; a model may refuse without any."""
+    if reply.finish == TOO_LONG:
+        return replace(reply, text=full(reply))
+    if reply.text.strip() or not reply.answers:
         return reply
-    if reply.finish not in REFUSALS:
-        raise Empty(_emptiness(reply))
-    return replace(reply, text="(the model refused, without a word)")
+    if reply.finish in REFUSALS:
+        return replace(reply, text="(the model refused, without a word)")
+    return replace(reply, text=_emptiness(reply), finish=UNUSABLE)
+
+
+def full(reply: Reply) -> str:
+    """What is to be said where the context ended before the reply did."""
+    return (
+        f"the context was full after {reply.tokens_in} tokens of prompt and {reply.tokens_out} of "
+        "reply; use a model or a server setting with a longer context"
+    )
 
 
 def _emptiness(reply: Reply) -> str:

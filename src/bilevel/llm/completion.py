@@ -67,13 +67,32 @@ class _Timings(BaseModel):
     predicted_n: int = 0
 
 
-class Completion(BaseModel):
-    """The body of a chat completion. Unknown fields are ignored."""
+class Counted(BaseModel):
+    """What a body says it took. Unknown fields are ignored."""
+
+    usage: _Usage | None = None
+    timings: _Timings | None = None
+
+    def tokens(self) -> tuple[int, int, int]:
+        """Tokens in, out, and of those in the reused ones; 0 where the server does not say."""
+        usage, timings = self.usage or _Usage(), self.timings or _Timings()
+        details = usage.prompt_tokens_details or _Details()
+        told = (details.cached_tokens, usage.prompt_cache_hit_tokens, timings.cache_n)
+        cached = next((n for n in told if n is not None), 0)
+        read = usage.prompt_tokens
+        written = usage.completion_tokens
+        return (
+            timings.cache_n + timings.prompt_n if read is None else read,
+            timings.predicted_n if written is None else written,
+            cached,
+        )
+
+
+class Completion(Counted):
+    """The body of a chat completion."""
 
     choices: list[_Choice] = Field(min_length=1)
     model: str | None = None
-    usage: _Usage | None = None
-    timings: _Timings | None = None
 
     def reply(self) -> Reply:
         """The first choice: its text, or what it would call a tool with. Thoughts are set apart."""
@@ -86,7 +105,7 @@ class Completion(BaseModel):
             tagged, text = f"{tagged}\n{text}", called if isinstance(called, str) else _json(called)
         thoughts = (message.reasoning_content or message.reasoning or "", parts, tagged)
         done = "stop" if choice.finish_reason in (None, "tool_calls") else choice.finish_reason
-        read, wrote, cached = self._tokens()
+        read, wrote, cached = self.tokens()
         return Reply(
             text=text or message.refusal or "",
             model=self.model or "",
@@ -95,20 +114,6 @@ class Completion(BaseModel):
             tokens_cached=cached,
             reasoning="\n".join(filter(None, (thought.strip() for thought in thoughts))),
             finish="refusal" if message.refusal else done,
-        )
-
-    def _tokens(self) -> tuple[int, int, int]:
-        """Tokens in, out, and of those in the reused ones; 0 where the server does not say."""
-        usage, timings = self.usage or _Usage(), self.timings or _Timings()
-        details = usage.prompt_tokens_details or _Details()
-        told = (details.cached_tokens, usage.prompt_cache_hit_tokens, timings.cache_n)
-        cached = next((n for n in told if n is not None), 0)
-        read = usage.prompt_tokens
-        written = usage.completion_tokens
-        return (
-            timings.cache_n + timings.prompt_n if read is None else read,
-            timings.predicted_n if written is None else written,
-            cached,
         )
 
 

@@ -26,9 +26,9 @@ from typing import Any
 import httpx2
 import psutil
 
-from bilevel.errors import LLMUnavailable, MissingExtra, WeightsError
+from bilevel.errors import LLMRejected, LLMUnavailable, MissingExtra, WeightsError
 from bilevel.llm import weights
-from bilevel.llm.ask import Ask
+from bilevel.llm.ask import Ask, full
 from bilevel.llm.forms import Manner
 from bilevel.llm.http import HttpLLM
 from bilevel.llm.launch import ModelServer
@@ -36,7 +36,7 @@ from bilevel.llm.naming import TEMPERATURE, label
 from bilevel.llm.registry import DEFAULT
 from bilevel.llm.unwinding import unwinding
 from bilevel.llm.wire import plain
-from bilevel.model import Message, Reply
+from bilevel.model import TOO_LONG, Message, Reply
 from bilevel.protocols import Schema
 
 log = logging.getLogger(__name__)
@@ -108,24 +108,31 @@ class EmbeddedLLM:
     ) -> Reply:
         """One completion; a server that dies over it is started again, once.
 
-        Raises LLMRejected (a prompt beyond the context), LLMUnavailable.
+        One that the context has no room to end in is TOO_LONG. Raises ContextTooLong (a prompt
+        beyond the context), LLMUnavailable.
         """
         start = time.monotonic()
         talk = tuple(messages)
         for attempt in (1, 2):
             server = self._running()
             slot = self._slot(talk)
+            last = self._last.pop(slot, ())
+            beginning = unwinding(last, talk)
             try:
-                beginning = unwinding(self._last.pop(slot, ()), talk)
                 if beginning:
                     self._read(server, beginning, slot)
                 self._last[slot] = talk
                 reply = self._clients[slot].complete(talk, schema, seed=seed, max_tokens=max_tokens)
+            except LLMRejected:  # The talk was not read, and what was read before stays.
+                self._last[slot] = tuple(beginning) or last
+                raise
             except LLMUnavailable:
                 if not server.ended(within=1.0):
                     raise
                 self._lost(server, again=attempt == 1)
                 continue
+            if reply.finish == "length" and reply.tokens_in + max_tokens > self._context:
+                reply = replace(reply, finish=TOO_LONG, text=full(reply))
             return replace(reply, seconds=time.monotonic() - start, attempts=attempt)
         raise AssertionError("the second loss of the server raises")
 

@@ -20,7 +20,6 @@ REMEDY = {
     400: "change the request or the model",
     402: "top up the account",
     404: "check the model's name, and the base URL (it usually ends in /v1)",
-    413: "shorten the prompt",
 }
 CLOCK = ("not yet valid", "has expired")
 
@@ -42,10 +41,6 @@ class Retry(Exception):
     def __init__(self, cause: str, after: float = 0.0) -> None:
         super().__init__(cause)
         self.after = after
-
-
-class Empty(Retry):
-    """An answer in which there is nothing to use; another seed may bring one."""
 
 
 class Hopeless(Exception):
@@ -137,9 +132,10 @@ def disguised(body: bytes, clean: Callable[[str], str]) -> Retry | Refused | Non
 
 def rejection(error: Refused, server: str, key_from: str, keyed: bool) -> LLMRejected:
     """A refusal as an error of bilevel, with what its reader can do about it."""
-    if error.status == 413 or (error.negotiable and _TOO_LONG.search(str(error))):
+    if error.status == 413 or (error.negotiable and too_long(error)):
         return ContextTooLong(
-            f"{server} refused ({error}); shorten the prompt, or use a model with a longer context"
+            f"{server} refused ({error}); use a model or a server setting with a longer context, "
+            "or shorten the task's brief"
         )
     remedy = REMEDY.get(
         300 if 300 <= error.status < 400 else error.status, "see the provider's documentation"
@@ -153,7 +149,12 @@ def rejection(error: Refused, server: str, key_from: str, keyed: bool) -> LLMRej
 
 def too_long(error: Refused) -> bool:
     """Whether a refusal is about the prompt's length, which no other form would mend."""
-    return error.status == 413 or _TOO_LONG.search(str(error)) is not None
+    return error.status == 413 or about_length(str(error))
+
+
+def about_length(words: str) -> bool:
+    """Whether these words of a server say that the prompt is too long."""
+    return _TOO_LONG.search(words) is not None
 
 
 def broken(error: BaseException, clean: Callable[[str], str]) -> Retry | Hopeless:

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from bilevel.llm.asking import bare
-from bilevel.llm.faults import Empty
-from bilevel.model import Message, Reply
+from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
 Form = Literal["json_schema", "narrow_schema", "tool", "json_object", "text"]
@@ -86,14 +85,14 @@ def told_schema(messages: Sequence[Message], schema: Schema) -> list[Message]:
 def lifted(reply: Reply, schema: Schema | None) -> Reply:
     """The reply with the JSON alone as its text, and what stood around it among the thoughts.
 
-    Raises Empty for JSON that nobody can read.
+    One whose JSON nobody can read is UNUSABLE.
     """
-    if schema is None:
+    if schema is None or not reply.answers:
         return reply
     try:
         text = bare(reply.text, schema)
     except (RecursionError, ValueError) as error:
-        raise Empty(f"the reply's JSON cannot be read ({error})") from None
+        return replace(reply, text=f"the reply's JSON cannot be read ({error})", finish=UNUSABLE)
     before, _, after = reply.text.partition(text)
     around = [part.strip() for part in (reply.reasoning, before, after)]
     return replace(reply, text=text, reasoning="\n".join(filter(None, around)))

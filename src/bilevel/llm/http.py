@@ -14,7 +14,7 @@ import openai
 from pydantic import ValidationError
 
 from bilevel.llm.ask import Ask
-from bilevel.llm.completion import Completion
+from bilevel.llm.completion import Completion, Counted
 from bilevel.llm.faults import Refused, Retry, disguised
 from bilevel.llm.forms import LENGTHS, TOOL, Manner, narrow, told_schema
 from bilevel.llm.remote import Common, RemoteLLM
@@ -57,8 +57,7 @@ class HttpLLM(RemoteLLM):
         )
 
     def _request(self, ask: Ask, manner: Manner) -> dict[str, Any]:
-        # A server that keeps to the seed would only be empty again.
-        request: dict[str, Any] = {"seed": (ask.seed + ask.empty) % SEEDS}
+        request: dict[str, Any] = {"seed": ask.seed % SEEDS}
         if self._temperature is not None:
             request["temperature"] = self._temperature
         limit = "max_completion_tokens" if "max_tokens" in manner.without else self._token_limit
@@ -90,6 +89,9 @@ class HttpLLM(RemoteLLM):
                 return reply
             problem = Retry("the model's provider failed midway through the reply")
         raise problem
+
+    def _tokens(self, body: Any) -> tuple[int, int, int]:
+        return Counted.model_validate(body).tokens()
 
     def _spare(self, names: Callable[[str], bool]) -> Iterator[str]:
         yield from filter(names, ("seed", "temperature"))

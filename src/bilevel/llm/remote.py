@@ -19,16 +19,17 @@ from typing import Any, TypedDict
 import httpx2
 import tenacity
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from bilevel.errors import ConfigError, LLMUnavailable
-from bilevel.llm.ask import Ask, usable
-from bilevel.llm.faults import Empty, Hopeless, Refused, Retry, rejection, shown, too_long
+from bilevel.llm.ask import Ask, judged_by_text
+from bilevel.llm.faults import Hopeless, Refused, Retry, rejection, shown, too_long
 from bilevel.llm.forms import FORMS, Form, Manner, heeds, lifted
 from bilevel.llm.limits import Limiter, Rates
 from bilevel.llm.memory import Memory
 from bilevel.llm.naming import TEMPERATURE, label
-from bilevel.llm.wire import Streamed, body_of, http_client, parse_url
-from bilevel.model import Message, Reply
+from bilevel.llm.wire import Streamed, http_client, parse_url, receive
+from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,10 @@ class RemoteLLM(ABC):
         """The reply that a body holds. Raises ValidationError, Retry or Refused."""
 
     @abstractmethod
+    def _tokens(self, body: Any) -> tuple[int, int, int]:
+        """Tokens in, out and cached that a body tells, 0 where not. Raises ValidationError."""
+
+    @abstractmethod
     def _spare(self, names: Callable[[str], bool]) -> Iterator[str]:
         """Fields of a request that can be left out. names: whether a refusal names a field."""
 
@@ -129,10 +134,11 @@ class RemoteLLM(ABC):
         seed: int,
         max_tokens: int,
     ) -> Reply:
-        """One completion; `seconds` and tokens are those of all attempts, and the waits between.
+        """One completion; `seconds` are those of all attempts, and the waits between.
 
-        Raises LLMRejected when the server refuses the request, ContextTooLong when it does so for
-        the prompt's length, LLMUnavailable when no attempt brought a usable answer.
+        What was not paid for is tried again; what was comes back, be it UNUSABLE. Raises
+        LLMRejected when the server refuses the request, ContextTooLong when it does so for the
+        prompt's length, LLMUnavailable when no attempt brought an answer.
         """
         start = time.monotonic()
         ask = Ask(messages, schema, seed, max_tokens)
@@ -145,7 +151,7 @@ class RemoteLLM(ABC):
         )
         try:
             reply = retrying(self._attempt, ask)
-            return ask.whole(reply, time.monotonic() - start)
+            return replace(reply, seconds=time.monotonic() - start, attempts=ask.sent)
         except Retry as error:
             raise LLMUnavailable(
                 f"{self.name} at {self.server} gave no answer in {self._attempts} attempts: "
@@ -187,7 +193,8 @@ class RemoteLLM(ABC):
                 first = first or error
                 manner = self._next(manner, error, ask.schema)
                 continue
-            self._learn(manner, first, ask, reply)
+            if reply.answers:
+                self._learn(manner, first, ask, reply)
             return reply
         assert first is not None
         raise first
@@ -207,22 +214,34 @@ class RemoteLLM(ABC):
         length = sum(len(message.content) for message in ask.messages)
         most = int(length / CHARS_PER_TOKEN) + ask.max_tokens + self.room
         ask.sent += 1
-        with self._limiter.turn(most) as turn, self._post(request) as response:
-            body, headers = body_of(response), response.headers
-            reply = self._parsed(body, headers)
+        body = bytearray()
+        headers: Mapping[str, str] = {}
+        with self._limiter.turn(most) as turn:
+            try:
+                with self._post(request) as response:
+                    headers = response.headers
+                    receive(response, body)
+                    reply = self._parsed(bytes(body), response.headers)
+            except Retry as error:
+                reply = self._paid(bytes(body), error)
             turn.tokens = reply.tokens_in + reply.tokens_out or most
-        try:
-            reply = usable(lifted(reply, ask.schema))
-        except Empty:
-            ask.waste(reply)
-            raise
         return replace(
-            reply,
+            judged_by_text(lifted(reply, ask.schema)),
             model=reply.model or self.model,
             temperature=None if "temperature" in manner.without else self._temperature,
             form="" if ask.schema is None else manner.form,
             request_id=headers.get("x-request-id", "") or headers.get("request-id", ""),
         )
+
+    def _paid(self, body: bytes, error: Retry) -> Reply:
+        """What a body that is no answer or breaks off took. Raises `error` if it does not tell."""
+        try:
+            tokens = self._tokens(from_json(body, allow_partial=True))
+        except ValueError:
+            tokens = (0, 0, 0)
+        if not any(tokens):
+            raise error
+        return Reply(str(error), self.model, *tokens, finish=UNUSABLE)
 
     def _parsed(self, body: bytes, headers: httpx2.Headers) -> Reply:
         kind = headers.get("content-type", "no content type")

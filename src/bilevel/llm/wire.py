@@ -91,13 +91,11 @@ def _check_size(size: int) -> None:
         raise Retry(f"the answer is longer than {LARGEST_BODY:,} bytes")
 
 
-def body_of(response: Streamed) -> bytes:
-    """The whole body, unpacked. Raises Retry when it is too long."""
-    body = bytearray()
+def receive(response: Streamed, body: bytearray) -> None:
+    """Put the whole body, unpacked, into `body`. Raises Retry when it is too long."""
     for chunk in response.iter_bytes():
         body += chunk
         _check_size(len(body))
-    return bytes(body)
 
 
 @contextmanager

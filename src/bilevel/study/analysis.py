@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bilevel.study.arm_results import (
+    CURRENCIES,
     ArmResult,
     Currency,
     Figure,
@@ -124,7 +125,7 @@ def _task(data: StudyData) -> TaskResult:
         against_strongest=table(main, strongest, others) if strongest != plan.reference else (),
         fresh=table("reevaluated", plan.reference, data.arms) if main == "gain" else (),
         by_value=table("value", plan.reference, data.arms) if uneven else (),
-        at_cost={"tokens": costly("tokens"), "seconds": costly("seconds")},
+        at_cost={currency: costly(currency) for currency in CURRENCIES},
     )
 
 

@@ -12,13 +12,14 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from bilevel.study.data import StudyData, StudyRun
 from bilevel.study.statistics import Resampling, Spread, spread
 
 Figure = Literal["gain", "reevaluated", "value"]
-Currency = Literal["tokens", "seconds"]
+Currency = Literal["tokens", "seconds", "usd"]
+CURRENCIES: tuple[Currency, ...] = get_args(Currency)
 Number = TypeVar("Number", int, float)
 
 
@@ -182,7 +183,12 @@ def _figure(data: StudyData, run: StudyRun, figure: Figure) -> float | None:
 
 def spent(run: StudyRun, currency: Currency) -> Sequence[float]:
     """What a run had spent when each score was known; empty where it does not tell, or nothing."""
-    at: Sequence[float] = run.tokens_at if currency == "tokens" else run.seconds_at
+    spendings: Mapping[Currency, Sequence[float]] = {
+        "tokens": run.tokens_at,
+        "seconds": run.seconds_at,
+        "usd": run.usd_at,
+    }
+    at = spendings[currency]
     return at if at and at[-1] > 0 else ()
 
 

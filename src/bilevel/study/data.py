@@ -18,6 +18,24 @@ Measure = Literal["best", "reevaluated"]
 
 
 @dataclass(frozen=True)
+class Version:
+    """The study's file as it was from a time on. at: ISO 8601, UTC."""
+
+    at: str
+    hash: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Build:
+    """The code that makes runs. sha: sha256 of its files; files: by path, how theirs begins."""
+
+    sha: str
+    version: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class StudyMechanism:
     """A mechanism of one run. joined, left: steps, None where it never did.
 
@@ -55,7 +73,9 @@ class StudyRun:
     `scores` was known, shape as `scores`. usd: None without a price. levels: tokens by level.
     evaluations_shared, llm_calls_shared: of all that it evaluated and asked, what was taken over
     from another run. duplicates: proposals that repeated an earlier one. parameters_touched: names,
-    most often first. problem: why it is not done, in words. stop: as the log says.
+    most often first. problem: why it is not done, in words. stop: as the log says. builds: sha of
+    each that began it or went on with it, in order; empty where none was noted. usd_at: as
+    tokens_at, empty without prices. replies: by model, as the server names it.
     """
 
     task: str
@@ -92,6 +112,9 @@ class StudyRun:
     version: str = ""
     machine: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+    builds: tuple[str, ...] = ()
+    usd_at: tuple[float, ...] = ()
+    replies: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,7 +169,8 @@ class StudyData:
     arms: names in the file's order; about: by arm, what it is, in words. runs: every one that the
     file asks for, those that are not there yet with status "missing". evals: budget of each run.
     question: what the study asks. file: the study file's text, file_hash: sha256 of it. hypotheses,
-    plan: None where none was written beforehand. fingerprints: sha256 of each task's code.
+    plan: None where none was written beforehand. fingerprints: sha256 of each task's code. began:
+    when the study was entered, ISO 8601, UTC; versions: of its file since then. builds: by sha.
     """
 
     name: str
@@ -166,6 +190,9 @@ class StudyData:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     hypotheses: tuple[Hypothesis, ...] = ()
     plan: AnalysisPlan | None = None
+    began: str = ""
+    versions: tuple[Version, ...] = ()
+    builds: Mapping[str, Build] = field(default_factory=dict)
 
     def of(self, task: str) -> StudyData:
         """The part of one task, with its metric and direction."""

@@ -1,7 +1,7 @@
-"""The figures of a study as SVG texts: the same data gives the same bytes.
+"""The figures of a study, as SVG and as PNG: the same data gives the same bytes.
 
-Texts stay texts, and what is drawn in INK becomes `currentColor`, so that a page can show a figure
-on a light or a dark ground.
+In an SVG texts stay texts, and what is drawn in INK becomes `currentColor`, so that a page can show
+a figure on a light or a dark ground. A PNG is for papers: dark ink on white.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import re
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +32,42 @@ INK = "#1b1b1b"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("-", "--", ":", "-.")
 WIDTH = 8.0  # inches
+RESOLUTION = 200  # dots an inch, of a PNG
+DECIMALS = 2  # of a path's points, which are 1/72 inch
+UNITS: dict[Currency, str] = {
+    "tokens": "tokens read and written",
+    "seconds": "seconds of LLM and jobs",
+    "usd": "US dollars",
+}
 MOST_ACROSS = 3  # panels in a row
 
 
-def running_best(data: StudyData, name: str) -> str:
+@dataclass(frozen=True)
+class Drawing:
+    """svg: one <svg> element. png: empty where none was asked for."""
+
+    svg: str
+    png: bytes = b""
+
+
+@dataclass(frozen=True)
+class Pen:
+    """How figures are drawn. png: whether as PNG, too."""
+
+    png: bool = False
+
+    def draw(self, figure: Figure, name: str) -> Drawing:
+        """The figure; the ids in it begin with `name`, so that several fit a page."""
+        svg = _svg(figure, name)
+        if not self.png:
+            return Drawing(svg)
+        out = io.BytesIO()
+        figure.set_layout_engine("none")  # what was laid out for the SVG stays
+        figure.savefig(out, format="png", dpi=RESOLUTION, facecolor="white")
+        return Drawing(svg, out.getvalue())
+
+
+def running_best(data: StudyData, name: str, pen: Pen) -> Drawing:
     """Best value so far after each evaluation: a thin line a run, a thick one for an arm's mean."""
     figure = _figure(5.0)
     axes = figure.add_subplot()
@@ -47,10 +80,10 @@ def running_best(data: StudyData, name: str) -> str:
             _step(axes, means, arm, data, linewidth=2.2, label=f"{arm} (n {len(curves)})")
     _label(axes, "evaluations (0 is the baseline)", _best_label(data))
     _legend(figure, axes)
-    return _svg(figure, name)
+    return pen.draw(figure, name)
 
 
-def panels(data: StudyData, reference: str, name: str) -> str:
+def panels(data: StudyData, reference: str, name: str, pen: Pen) -> Drawing:
     """The same, a panel an arm, each with the mean of the reference as a grey line."""
     arms = [arm for arm in data.arms if data.done(arm)]
     across = min(MOST_ACROSS, math.ceil(math.sqrt(len(arms))))
@@ -72,10 +105,10 @@ def panels(data: StudyData, reference: str, name: str) -> str:
         axes.set_axis_off()
     figure.supxlabel("evaluations", fontsize=10, color=INK)
     figure.supylabel(_best_label(data), fontsize=10, color=INK, parse_math=False)
-    return _svg(figure, name)
+    return pen.draw(figure, name)
 
 
-def forest(data: StudyData, rows: Sequence[Comparison], name: str) -> str:
+def forest(data: StudyData, rows: Sequence[Comparison], name: str, pen: Pen) -> Drawing:
     """Paired differences with 95 % intervals: bootstrap thick, Student's t thin."""
     figure = _figure(1.2 + 0.4 * len(rows))
     axes = figure.add_subplot()
@@ -90,10 +123,10 @@ def forest(data: StudyData, rows: Sequence[Comparison], name: str) -> str:
     axes.set_yticks(range(len(rows)), labels, parse_math=False)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     _label(axes, f"gain over that of {one_line(rows[0].against)}, repeat by repeat", "")
-    return _svg(figure, name)
+    return pen.draw(figure, name)
 
 
-def by_cost(data: StudyData, currency: Currency, name: str) -> str:
+def by_cost(data: StudyData, currency: Currency, name: str, pen: Pen) -> Drawing:
     """Mean gain of each arm over what its runs had spent; a run that ended keeps its best."""
     figure = _figure(4.5)
     axes = figure.add_subplot()
@@ -103,10 +136,9 @@ def by_cost(data: StudyData, currency: Currency, name: str) -> str:
             xs = sorted({0.0, *(at for run in runs for at in spent(run, currency))})
             ys = np.mean([_gains(data, run, currency, xs) for run in runs], axis=0)
             axes.step(xs, ys, where="post", linewidth=2, label=arm, **_style(data, arm))
-    unit = "tokens read and written" if currency == "tokens" else "seconds of LLM and jobs"
-    _label(axes, f"{unit}, a run", f"mean gain, {one_line(data.metric)}")
+    _label(axes, f"{UNITS[currency]}, a run", f"mean gain, {one_line(data.metric)}")
     _legend(figure, axes)
-    return _svg(figure, name)
+    return pen.draw(figure, name)
 
 
 def _gains(
@@ -164,7 +196,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure as one <svg> element whose ids begin with `name`, so that several fit a page."""
+    """The figure as one <svg> element whose ids begin with `name`."""
     from matplotlib import rc_context
 
     out = io.StringIO()
@@ -173,6 +205,12 @@ def _svg(figure: Figure, name: str) -> str:
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' d="[^"]*"', lambda path: _rounded(path[0]), svg)
     svg = re.sub(r' id="', f' id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
     return svg.replace(INK, "currentColor")
+
+
+def _rounded(path: str) -> str:
+    """A path whose points have no more decimals than anybody sees."""
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.{DECIMALS}f}", path)

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from bilevel.compare import FREE, PAUSE, PLAIN, Cell, Comparison, Plan, Screen
+from bilevel.compare import FREE, PAUSE, PLAIN, Cell, Comparison, Plan, Screen, _identity
 from bilevel.errors import RunBusy
 from bilevel.levels import NO_LLM, chosen
 from bilevel.model import Borrowed, OuterPlan
 from bilevel.planning import Settings
 from bilevel.protocols import LLM
 from bilevel.seeds import generator
+from bilevel.study.builds import Ledger, Noting, path_of
 from bilevel.study.file import StudyFile
 from bilevel.study.sections import ArmSection, OuterSection
 from bilevel.workspace import Workspace
@@ -130,11 +131,25 @@ def blocks(file: StudyFile) -> list[Block]:
     return found
 
 
+class ArmRuns(Comparison):
+    """The runs of a study's arms on one task; those that an earlier version made count as well."""
+
+    def look(self) -> None:
+        """Find the runs of the plan that the store holds already."""
+        for run in self.workspace.store.runs():
+            if run.id not in self._begun and run.version != self.prototype.version:
+                counts = run.created >= self._since
+                same = replace(run, version=self.prototype.version)
+                self._begun[run.id] = self._cells.get(_identity(same)) if counts else None
+        super().look()
+
+
 class Study:
     """The runs of a study, made one by one or found.
 
-    comparisons: by task. began: when the study was entered in its record; earlier runs, whose
-    results could have shaped its rules, do not count. Raises ConfigError.
+    ledger: notes which build makes which run. comparisons: by task. began: when the study was
+    entered in its record; earlier runs, whose results could have shaped its rules, do not count.
+    Raises ConfigError.
     """
 
     def __init__(
@@ -148,8 +163,9 @@ class Study:
         self.workspace = workspace
         self.file = file
         self.blocks = blocks(file)
+        self.ledger = Ledger(path_of(workspace.home, file.study.name))
         self.comparisons = {
-            task: Comparison(
+            task: ArmRuns(
                 workspace, plan_of(file, task, loans, allow_weak), baselines=True, since=began
             )
             for task in file.study.tasks
@@ -177,7 +193,7 @@ class Study:
         wait: for those, and make what it leaves. Raises KeyboardInterrupt when interrupted,
         ConfigError when several runs of a task in a row could not go on.
         """
-        waiting = self.blocks
+        waiting, screen = self.blocks, Noting(screen, self.ledger)
         while waiting := [b for b in waiting if self._open(b)]:
             busy = [b for b in waiting if not self._attend(b, models, screen)]
             if not wait:
@@ -215,3 +231,10 @@ def _lock(name: str, began: str, block: Block) -> str:
 def wanted(study: Study) -> Sequence[tuple[str, Cell]]:
     """Every run that the study asks for, by task, in the order in which they are made."""
     return [(b.task, cell) for b in study.blocks for cell in b.cells]
+
+
+def begun(study: Study) -> list[str]:
+    """The names of the study's runs that are there, ended or not."""
+    every = ((study.comparisons[task], cell) for task, cell in wanted(study))
+    runs = (comparison.find(cell.strategy, cell.seed) for comparison, cell in every)
+    return [run.id for run in runs if run is not None]

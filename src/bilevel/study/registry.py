@@ -17,24 +17,17 @@ from pydantic import TypeAdapter, ValidationError
 from bilevel import codec
 from bilevel.compare import Cell
 from bilevel.errors import ConfigError, StoreError
+from bilevel.library_choice import borrow
 from bilevel.model import Borrowed, Run
 from bilevel.planning import planned
 from bilevel.results import replacing
-from bilevel.study.data import AnalysisPlan, Hypothesis
+from bilevel.study.data import AnalysisPlan, Hypothesis, Version
 from bilevel.study.file import StudyFile
 from bilevel.study.harness import Loans, plan_of
+from bilevel.task_jobs import find_task
 from bilevel.workspace import Workspace
 
 SHOWN = 80  # characters of a value in a message
-
-
-@dataclass(frozen=True)
-class Version:
-    """The study's file as it was from a time on. at: ISO 8601, UTC."""
-
-    at: str
-    hash: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -165,7 +158,7 @@ def _grown(
     workspace: Workspace, known: Registry, file: StudyFile, now: str, allow_weak: bool
 ) -> Registry:
     """The record as the file would have it; what the library lent before stays lent."""
-    loans = {**_loans(workspace, file, known.lent(), allow_weak), **known.lent()}
+    loans = {**_loans(workspace, file, known, allow_weak), **known.lent()}
     return replace(
         known,
         first_seed=file.study.first_seed,
@@ -179,16 +172,22 @@ def _grown(
 
 
 def _loans(
-    workspace: Workspace, file: StudyFile, known: Loans, allow_weak: bool
+    workspace: Workspace, file: StudyFile, known: Registry, allow_weak: bool
 ) -> dict[tuple[str, str, int], tuple[Borrowed, ...]]:
-    """What each run of an arm with the library is to be given, for those not known yet."""
-    found = {}
-    for task in file.study.tasks:
-        plan = plan_of(file, task, allow_weak=allow_weak)
+    """What each run of an arm with the library is to be given, for those not known yet.
+
+    From what the library held when the study began: what the study's own runs, or others since
+    then, put in would make later repeats another arm.
+    """
+    entries = [e for e in workspace.library.entries() if e.created <= known.began]
+    lent, found = known.lent(), {}
+    for name in file.study.tasks:
+        plan = plan_of(file, name, allow_weak=allow_weak)
+        task, _ = find_task(plan.task)
         for cell in plan.cells():
-            key = task, cell.strategy, cell.seed
-            if file.arms[cell.strategy].library and key not in known:
-                found[key] = planned(workspace, plan.task, plan.settings(cell)).library
+            key, wish = (name, cell.strategy, cell.seed), file.arms[cell.strategy].library
+            if wish and key not in lent:
+                found[key] = borrow(entries, wish, task.name, task.space, cell.seed)
     return found
 
 
@@ -207,8 +206,8 @@ def _kinds(
 
 
 def _words(kind: Kind) -> dict[str, Any]:
-    """A kind as JSON values."""
-    return {**json.loads(codec.dump(kind.run)), "library": kind.library}
+    """A kind as JSON values; a study may grow with a later version, which `builds` notes."""
+    return {**json.loads(codec.dump(replace(kind.run, version=""))), "library": kind.library}
 
 
 def _difference(before: Any, after: Any) -> str:

@@ -14,6 +14,8 @@ from bilevel.describe import one_line
 from bilevel.results import replacing
 from bilevel.study.analysis import TaskResult, analyse
 from bilevel.study.data import StudyData
+from bilevel.study.figures import Pen
+from bilevel.study.provenance import by_build, by_machine, mixtures
 from bilevel.study.report_document import Figure, html, markdown
 from bilevel.study.report_sections import Extra, sections
 from bilevel.study.verdicts import Answer, answers
@@ -21,26 +23,31 @@ from bilevel.study.verdicts import Answer, answers
 FOLDER = "figures"
 
 
-def write_report(data: StudyData, out: Path, extra: Extra | None = None) -> list[Path]:
+def write_report(
+    data: StudyData, out: Path, extra: Extra | None = None, png: bool = False
+) -> list[Path]:
     """Write report.html, report.md, its figures, and statistics.json; the paths written.
 
-    Raises MissingExtra without scipy or matplotlib, OSError when a file cannot be written.
+    png: whether each figure is written as a PNG, too. Raises MissingExtra without scipy or
+    matplotlib, OSError when a file cannot be written.
     """
     results, found = analyse(data), answers(data)
-    blocks = [*sections(data, results, found, extra or Extra())]
-    texts = {
-        "report.html": html(f"Study {one_line(data.name)}", blocks),
-        "report.md": markdown(blocks, FOLDER),
-        "statistics.json": _json(data, results, found),
+    blocks = [*sections(data, results, found, extra or Extra(), Pen(png))]
+    files = {
+        "report.html": html(f"Study {one_line(data.name)}", blocks).encode(),
+        "report.md": markdown(blocks, FOLDER).encode(),
+        "statistics.json": _json(data, results, found).encode(),
     }
     for block in blocks:
         if isinstance(block, Figure):
-            texts[f"{FOLDER}/{block.name}.svg"] = _standing_alone(block.svg)
+            files[f"{FOLDER}/{block.name}.svg"] = _standing_alone(block.svg).encode()
+            if block.png:
+                files[f"{FOLDER}/{block.name}.png"] = block.png
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
+    for name, content in files.items():
         with replacing(out / name) as fresh:
-            fresh.write_text(text, encoding="utf-8", newline="")
-    return [out / name for name in texts]
+            fresh.write_bytes(content)
+    return [out / name for name in files]
 
 
 def _json(data: StudyData, results: Sequence[TaskResult], found: Sequence[Answer]) -> str:
@@ -48,6 +55,12 @@ def _json(data: StudyData, results: Sequence[TaskResult], found: Sequence[Answer
     document = {
         "study": data.name,
         "file_hash": data.file_hash,
+        "began": data.began,
+        "builds": {sha: b.version for sha, b in data.builds.items()},
+        "mixed": {
+            "builds": [asdict(m) for m in mixtures(data, by_build)],
+            "machines": [asdict(m) for m in mixtures(data, by_machine)],
+        },
         "tasks": [asdict(r) for r in results],
         "hypotheses": [asdict(a) for a in found],
     }

@@ -45,11 +45,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """svg: an <svg> element. name: of its file beside the Markdown. caption: what it shows."""
+    """svg: an <svg> element. name: of its file beside the Markdown. caption: what it shows.
+
+    png: the same, empty where none was drawn.
+    """
 
     name: str
     svg: str
     caption: str
+    png: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def _html(block: Block) -> str:
             return "<ul>\n" + "\n".join(f"<li>{escape(i)}</li>" for i in items) + "\n</ul>"
         case Table():
             return _html_table(block)
-        case Figure(name, svg, caption):
+        case Figure(name, svg, caption, _):
             return (
                 f'<figure id="{escape(name)}"><div class="wide">{svg}</div>'
                 f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -129,7 +133,7 @@ def _markdown(block: Block, folder: str) -> str:
             return "\n".join(f"- {_plain(i)}" for i in items)
         case Table():
             return _markdown_table(block)
-        case Figure(name, _, caption):
+        case Figure(name, _, caption, _):
             return f"![{_plain(caption)}]({folder}/{name}.svg)\n\n{_plain(caption)}"
         case Code(text, title):
             # A fence must be longer than any in the text (CommonMark 0.31, section 4.5).

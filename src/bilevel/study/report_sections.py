@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 from bilevel.describe import one_line
 from bilevel.study import figures
 from bilevel.study import report_tables as tables
 from bilevel.study.analysis import Comparison, TaskResult
-from bilevel.study.arm_results import Currency
+from bilevel.study.arm_results import CURRENCIES, Currency, spent
 from bilevel.study.data import StudyData
+from bilevel.study.figures import Drawing, Pen
 from bilevel.study.report_document import Block, Code, Figure, Heading, Paragraph, Points
+from bilevel.study.report_provenance import looks, provenance, warnings
 from bilevel.study.report_words import (
     Numbers,
     arm_sentence,
@@ -24,8 +25,7 @@ from bilevel.study.report_words import (
 )
 from bilevel.study.verdicts import Answer
 
-LIBRARIES = ("matplotlib", "numpy", "scipy")
-CURRENCIES: tuple[Currency, ...] = ("tokens", "seconds")
+WORDS: dict[Currency, str] = {"tokens": "tokens", "seconds": "seconds", "usd": "US dollars"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,11 @@ class Extra:
 
 
 def sections(
-    data: StudyData, results: Sequence[TaskResult], found: Sequence[Answer], extra: Extra
+    data: StudyData,
+    results: Sequence[TaskResult],
+    found: Sequence[Answer],
+    extra: Extra,
+    pen: Pen,
 ) -> Iterator[Block]:
     """The whole report: answers, tasks, mechanisms, rules, and how it was made."""
     digits = {r.task: numbers(arm.gain for arm in r.arms) for r in results}
@@ -59,11 +63,12 @@ def sections(
         yield from extra.blocks
     for number, result in enumerate(results, 1):
         prefix = f"{number}-" if len(results) > 1 else ""
-        yield from _task(data.of(result.task), result, digits[result.task], prefix)
+        part = Part(data.of(result.task), result, digits[result.task], prefix, pen)
+        yield from _task(part)
     yield from _mechanisms(data)
     yield Heading(2, "How to read it")
-    yield Points([*rules(data)])
-    yield from _provenance(data, extra)
+    yield Points([*rules(data), *looks(data)])
+    yield from provenance(data, extra.command)
 
 
 def _state(data: StudyData) -> str:
@@ -74,19 +79,31 @@ def _state(data: StudyData) -> str:
     )
 
 
-def _task(data: StudyData, task: TaskResult, digits: Numbers, prefix: str) -> Iterator[Block]:
+@dataclass(frozen=True)
+class Part:
+    """One task of a report. prefix: of its figures' names."""
+
+    data: StudyData
+    task: TaskResult
+    digits: Numbers
+    prefix: str
+    pen: Pen
+
+
+def _task(part: Part) -> Iterator[Block]:
+    data, task, digits = part.data, part.task, part.digits
     yield Heading(2, f"Task {one_line(task.task)}")
     yield Paragraph(_measured(task, digits))
-    yield Points([*_sentences(task, digits)])
+    yield Points([*warnings(data), *_sentences(task, digits)])
     yield Heading(3, "What was found")
     yield tables.found_table(task, digits)
     yield Paragraph(_target(task, digits))
     if any(arm.n for arm in task.arms):
-        yield from _curves(data, task, prefix)
+        yield from _curves(part)
         yield Heading(3, "Gain of every run")
         yield tables.run_table(data, digits)
-        yield from _differences(data, task, digits, prefix)
-        yield from _costs(data, task, digits, prefix)
+        yield from _differences(part)
+        yield from _costs(part)
         yield Heading(3, "What was proposed")
         yield tables.habit_table(task)
     problems = [f"{one_line(a.arm)}, {one_line(p)}" for a in task.arms for p in a.problems]
@@ -135,19 +152,19 @@ def _target(task: TaskResult, digits: Numbers) -> str:
     )
 
 
-def _curves(data: StudyData, task: TaskResult, prefix: str) -> Iterator[Block]:
-    name = f"{prefix}running-best"
+def _curves(part: Part) -> Iterator[Block]:
+    name = f"{part.prefix}running-best"
     caption = "Best value so far: every run (thin) and the mean of each arm (thick)."
-    yield Figure(name, figures.running_best(data, name), caption)
-    name = f"{prefix}arms"
-    caption = f"The same, a panel an arm; grey is the mean of {one_line(task.reference)}."
-    yield Figure(name, figures.panels(data, task.reference, name), caption)
+    yield _figure(name, figures.running_best(part.data, name, part.pen), caption)
+    name = f"{part.prefix}arms"
+    reference = part.task.reference
+    caption = f"The same, a panel an arm; grey is the mean of {one_line(reference)}."
+    yield _figure(name, figures.panels(part.data, reference, name, part.pen), caption)
 
 
-def _differences(
-    data: StudyData, task: TaskResult, digits: Numbers, prefix: str
-) -> Iterator[Block]:
+def _differences(part: Part) -> Iterator[Block]:
     """A figure and a table for each comparison that has a row."""
+    task = part.task
     reference = one_line(task.reference)
     strongest = f"the strongest control, {one_line(task.strongest or '')}"
     parts: tuple[tuple[str, str, tuple[Comparison, ...]], ...] = (
@@ -156,34 +173,46 @@ def _differences(
         ("fresh", f"Gains of the winners on fresh seeds, over those of {reference}", task.fresh),
         ("values", f"Best values, over those of {reference}", task.by_value),
     )
-    for part, title, rows in parts:
+    caption = (
+        "Mean difference, positive is better, with its 95 % interval: bootstrap (thick) and "
+        "Student's t (thin)."
+    )
+    for kind, title, rows in parts:
         if rows:
-            name = f"{prefix}{part}"
+            name = f"{part.prefix}{kind}"
             yield Heading(3, title)
-            yield Figure(
-                name,
-                figures.forest(data, rows, name),
-                "Mean difference, positive is better, with its 95 % interval: bootstrap (thick) "
-                "and Student's t (thin).",
-            )
-            yield tables.difference_table(rows, digits)
+            yield _figure(name, figures.forest(part.data, rows, name, part.pen), caption)
+            yield tables.difference_table(rows, part.digits)
 
 
-def _costs(data: StudyData, task: TaskResult, digits: Numbers, prefix: str) -> Iterator[Block]:
+def _costs(part: Part) -> Iterator[Block]:
     yield Heading(3, "What it cost")
-    yield tables.cost_table(task)
+    yield tables.cost_table(part.task)
     for currency in CURRENCIES:
-        rows = task.at_cost[currency]
-        if rows:
-            name = f"{prefix}{currency}"
-            yield Heading(3, f"At equal total cost in {currency}")
-            yield Paragraph(
-                "Both runs of a pair are stopped when they have spent what the cheaper one spent "
-                "in all; what each had found by then is compared."
-            )
-            caption = f"Mean gain over {currency} spent, all levels together."
-            yield Figure(name, figures.by_cost(data, currency, name), caption)
-            yield tables.difference_table(rows, digits)
+        runs = [run for arm in part.data.arms for run in part.data.done(arm)]
+        if any(spent(run, currency) for run in runs):
+            name = f"{part.prefix}{currency}"
+            yield Heading(3, f"At equal total cost in {WORDS[currency]}")
+            caption = f"Mean gain over {WORDS[currency]} spent, all levels together."
+            yield _figure(name, figures.by_cost(part.data, currency, name, part.pen), caption)
+            rows = part.task.at_cost[currency]
+            yield Paragraph(_equal(rows, part.task.reference))
+            if rows:
+                yield tables.difference_table(rows, part.digits)
+
+
+def _equal(rows: Sequence[Comparison], reference: str) -> str:
+    """How runs are compared at equal cost, or why they are not."""
+    if not rows:
+        return f"No run that spent any is paired with one of {one_line(reference)} that did."
+    return (
+        "Both runs of a pair are stopped when they have spent what the cheaper one spent in all; "
+        "what each had found by then is compared."
+    )
+
+
+def _figure(name: str, drawing: Drawing, caption: str) -> Figure:
+    return Figure(name, drawing.svg, caption, drawing.png)
 
 
 def _mechanisms(data: StudyData) -> Iterator[Block]:
@@ -196,39 +225,9 @@ def _mechanisms(data: StudyData) -> Iterator[Block]:
     yield Paragraph(
         f"{joined} of {len(found)} were on a stack, and {acted} changed a decision. Influence: "
         "share of the decisions that it was asked for and changed. Credit: share of the run's "
-        "decisions that differ when the run is decided again without it."
+        "decisions that differ when the run is decided again without it, mean over runs with its "
+        "95 % bootstrap interval; a dash where that was not worked out (--credit)."
     )
     yield tables.mechanism_table(found)
-    for sha, mechanism in {m.sha: m for _, m in found}.items():
+    for sha, mechanism in {m.sha: m for _, m in found if m.source}.items():
         yield Code(mechanism.source, f"{one_line(mechanism.name)}, {sha[: tables.SHA_DIGITS]}")
-
-
-def _provenance(data: StudyData, extra: Extra) -> Iterator[Block]:
-    yield Heading(2, "How it was made")
-    if extra.command:
-        yield Code(extra.command)
-    yield Points([*_facts(data)])
-    about = [f"{one_line(a)}: {one_line(text)}" for a, text in data.about.items() if text]
-    if about:
-        yield Heading(3, "Arms")
-        yield Points(about)
-    if data.file:
-        yield Code(data.file, "The study file")
-
-
-def _facts(data: StudyData) -> Iterator[str]:
-    yield f"study file, sha256: {data.file_hash}"
-    if data.llm:
-        yield f"LLM: {one_line(data.llm)}"
-    for task, sha in sorted(data.fingerprints.items()):
-        yield f"task {one_line(task)}, sha256: {sha}"
-    for version in sorted({r.version for r in data.runs if r.version}):
-        yield f"made with bilevel {version}"
-    machines = {", ".join(f"{k} {v}" for k, v in r.machine.items()) for r in data.runs if r.machine}
-    for machine in sorted(machines):
-        yield f"machine: {one_line(machine)}"
-    dates = sorted(r.created for r in data.runs if r.created)
-    if dates:
-        yield f"runs begun: {dates[0]} to {dates[-1]}"
-    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
-    yield f"statistics and figures: {libraries}"

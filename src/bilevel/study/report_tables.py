@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bilevel.comparison_output import clock
 from bilevel.describe import one_line
+from bilevel.library import mean_credit, share
 from bilevel.study.analysis import Comparison, TaskResult
 from bilevel.study.arm_results import ArmResult
 from bilevel.study.data import StudyData, StudyMechanism, StudyRun
@@ -126,7 +127,7 @@ def difference_table(rows: Sequence[Comparison], digits: Numbers) -> Table:
     columns = (
         "arm", "against", "pairs", "difference", "sd", "95 % interval", "Student's t",
         "p (Holm)", "p alone", "lowest p", "effect g", "P(better)", "95 % interval", "answer",
-        "repeats to settle it",
+        "repeats to settle it", "found with power 0.8",
     )  # fmt: skip
     cells = [
         (
@@ -147,6 +148,7 @@ def difference_table(rows: Sequence[Comparison], digits: Numbers) -> Table:
             else Numbers(2).interval(row.chance.bootstrap),
             row.answer,
             repeats_text(row.power) if row.answer == "undecided" else NOTHING,
+            digits.value(row.power.detectable if row.power else None),
         )
         for row in rows
     ]
@@ -212,27 +214,34 @@ def habit_table(task: TaskResult) -> Table:
 
 
 def mechanism_table(found: Sequence[tuple[StudyRun, StudyMechanism]]) -> Table:
-    """Every mechanism of every run. influence: share of decisions that it changed."""
+    """Every mechanism, a row for all runs of an arm on a task that had the same one."""
     columns = (
         "mechanism", "sha", "origin", "task", "arm", "repeat", "steps", "influence", "credit",
         "faults", "rationale",
     )  # fmt: skip
-    rows = [
-        (
-            one_line(m.name),
-            m.sha[:SHA_DIGITS],
-            one_line(m.origin),
-            one_line(run.task),
-            one_line(run.arm),
-            str(run.repeat),
-            _steps(m),
-            f"{100 * m.changed / m.asked:.0f} % of {m.asked}" if m.asked else "never asked",
-            NOTHING if m.credit is None else f"{100 * m.credit:.0f} %",
-            str(m.faults),
-            one_line(m.rationale, 200) or NOTHING,
+    groups: dict[tuple[str, str, str], list[tuple[StudyRun, StudyMechanism]]] = {}
+    for run, mechanism in found:
+        groups.setdefault((run.task, run.arm, mechanism.sha), []).append((run, mechanism))
+    rows = []
+    for (task, arm, sha), group in groups.items():
+        mine = [m for _, m in group]
+        asked, changed = sum(m.asked for m in mine), sum(m.changed for m in mine)
+        credits = [m.credit for m in mine if m.credit is not None]
+        rows.append(
+            (
+                one_line(mine[0].name),
+                sha[:SHA_DIGITS],
+                one_line(mine[0].origin),
+                one_line(task),
+                one_line(arm),
+                str(group[0][0].repeat) if len(group) == 1 else f"{len(group)} of them",
+                ", ".join(dict.fromkeys(map(_steps, mine))),
+                f"{100 * changed / asked:.0f} % of {asked}" if asked else "never asked",
+                share(mean_credit(credits, sha)) if credits else NOTHING,
+                str(sum(m.faults for m in mine)),
+                one_line(mine[0].rationale, 200) or NOTHING,
+            )
         )
-        for run, m in found
-    ]
     return Table(columns, rows, words=(1, 2, 3, 4, 6, 10))
 
 

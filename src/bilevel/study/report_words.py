@@ -75,7 +75,21 @@ def verdict_sentence(answer: Answer) -> str:
             where = f"{one_line(contest.control)} on {one_line(contest.task)}"
             reasons.setdefault(contest.why, []).append(where)
     because = "; ".join(f"against {', '.join(where)}: {why}" for why, where in reasons.items())
-    return f"{one_line(rule.name)} ({one_line(rule.claim)}): {answer.verdict}; {because}."
+    said = f"{one_line(rule.name)} ({one_line(rule.claim)}): {answer.verdict}; {because}"
+    return f"{said}{_settled(answer)}."
+
+
+def _settled(answer: Answer) -> str:
+    """How many repeats would settle all of a hypothesis's open questions, where that is known."""
+    powers = [c.power for c in answer.contests if c.power is not None]
+    if answer.verdict != "undecided" or not powers:
+        return ""
+    most = [
+        max(p.repeats or MOST_REPEATS + 1 for p in powers),
+        max(p.cautious or MOST_REPEATS + 1 for p in powers),
+    ]
+    words = dict.fromkeys(_many(n if n <= MOST_REPEATS else None) for n in most)
+    return f"; {' to '.join(words)} repeats would settle it"
 
 
 def arm_sentence(arm: ArmResult, digits: Numbers) -> str:
@@ -156,7 +170,8 @@ def rules(data: StudyData) -> Iterator[str]:
     yield (
         "Repeats to settle it: for power 0.8 of a paired t test at 0.05 over the number of tests "
         f"(noncentral t; Cohen 1988), at least {ENOUGH}, if the true difference and sd are those "
-        "seen; in brackets with the upper 80 % limit of the sd (Browne 1995)."
+        "seen; in brackets with the upper 80 % limit of the sd (Browne 1995). Found with power "
+        "0.8: the smallest true difference that these pairs would find, at the sd seen."
     )
     yield "Failed evaluations have no value and are never counted as 0; failed runs leave no pair."
 

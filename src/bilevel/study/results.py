@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from bilevel.accounts import Account, accounts, credited
 from bilevel.budget import bill, price_list
+from bilevel.compare import ENDED
 from bilevel.comparison import run_figures
 from bilevel.history import History, seed_index
-from bilevel.model import Call, Objective, Record, Run, Trial
-from bilevel.study.data import RunStatus, StudyData, StudyMechanism, StudyRun
+from bilevel.model import Call, Objective, Record, Run, Stop, Trial
+from bilevel.study.data import RunStatus, StudyData, StudyRun
 from bilevel.study.file import StudyFile
 from bilevel.study.harness import Study
+from bilevel.study.inventory import credits_of, inventory
+from bilevel.study.provenance import Provenance
 from bilevel.summary import Summary, summarise
 
 
@@ -27,6 +32,7 @@ class Place:
 
 
 Logs = Mapping[Place, tuple[Run, Sequence[Record]]]
+UNKNOWN = Provenance()
 
 
 def places(file: StudyFile) -> list[Place]:
@@ -37,6 +43,23 @@ def places(file: StudyFile) -> list[Place]:
         for arm in file.study.arms
         for repeat, seed in enumerate(file.seeds())
     ]
+
+
+def run_names(file: StudyFile) -> dict[Place, str]:
+    """A plain name for each run of a study, as `gpt-A-0`: task, arm and repeat."""
+    study = file.study
+    tasks = {name: _plain(Path(name).stem or name) for name in study.tasks}
+    arms = {name: _plain(name) for name in study.arms}
+    for plain in (tasks, arms):
+        alike = Counter(plain.values())
+        for name, short in plain.items():
+            if alike[short] > 1:
+                plain[name] = f"{short}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return {p: f"{tasks[p.task]}-{arms[p.arm]}-{p.repeat}" for p in places(file)}
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "+._" else "_" for c in name)
 
 
 def stored(study: Study) -> tuple[dict[Place, tuple[Run, list[Record]]], dict[Place, str]]:
@@ -55,19 +78,18 @@ def stored(study: Study) -> tuple[dict[Place, tuple[Run, list[Record]]], dict[Pl
 
 
 def study_data(
-    file: StudyFile, logs: Logs, problems: Mapping[Place, str] | None = None, credits: bool = False
+    file: StudyFile,
+    logs: Logs,
+    problems: Mapping[Place, str] | None = None,
+    known: Provenance = UNKNOWN,
 ) -> StudyData:
-    """What the study found so far.
-
-    problems: why runs could not go on. credits: whether every mechanism's credit is worked out, by
-    deciding its run again without it, which takes a sandbox and some seconds a run.
-    """
+    """What the study found so far. problems: why runs could not go on."""
     shared = _shared(logs)
     runs = []
     for place in places(file):
         why = (problems or {}).get(place, "")
         if place in logs:
-            found = study_run(place, *logs[place], why, credits)
+            found = study_run(place, *logs[place], why, known)
             runs.append(replace(found, evaluations_shared=shared[place]))
         else:
             status: RunStatus = "problem" if why else "missing"
@@ -95,14 +117,22 @@ def study_data(
         fingerprints={task: run.fingerprint for task, run in kinds.items()},
         hypotheses=file.hypotheses,
         plan=file.plan,
+        began=known.began,
+        versions=known.versions,
+        builds=known.builds.builds,
     )
 
 
 def study_run(
-    place: Place, run: Run, records: Sequence[Record], problem: str = "", credits: bool = False
+    place: Place,
+    run: Run,
+    records: Sequence[Record],
+    problem: str = "",
+    known: Provenance = UNKNOWN,
 ) -> StudyRun:
     """The figures of one run."""
     summary, figures = summarise(run, records), run_figures(run, records)
+    problem = problem or _stopped(records)
     named = StudyRun(place.task, place.arm, place.repeat, run.seed, run.id, "open")
     named = replace(
         named,
@@ -111,64 +141,86 @@ def study_run(
         version=run.version,
         machine=run.machine,
         created=run.created,
+        builds=known.builds.made.get(run.id, ()),
     )
     if figures is None:
         return replace(named, status="problem") if summary.stop == "failed" else named
     again, before = _reevaluated(run, records, summary)
     usage, tried = summary.usage, summary.counts.tried
-    scores, tokens_at, seconds_at = _course(run, records)
     calls = [r for r in records if isinstance(r, Call)]
     prices = price_list(run, records)
     paid = [bill(call, prices, run.llm).usd for call in calls]
-    made = accounts(run, records, credited(run, records) if credits else ())
+    course = _course(run, records, paid)
+    told = all(call.reply.counted for call in calls)
     return replace(
         named,
-        status="done" if summary.stop in ("done", "refused") else "problem" if problem else "open",
+        status="done" if summary.stop in ENDED else "problem" if problem else "open",
         baseline=figures.baseline,
-        scores=scores,
+        scores=tuple(course.scores),
         best=figures.best,
         reevaluated=again,
         reevaluated_baseline=before,
         verdict=summary.confirmation.verdict,
         noise=summary.baseline.sd,
-        tokens=usage.tokens_in + usage.tokens_out,
+        tokens=usage.tokens_in + usage.tokens_out if told else None,
         seconds_llm=usage.llm_seconds,
         seconds_jobs=usage.job_seconds,
         usd=None if None in paid else sum(p for p in paid if p is not None),
-        tokens_at=tokens_at,
-        seconds_at=seconds_at,
+        tokens_at=tuple(course.tokens) if told else (),
+        seconds_at=tuple(course.seconds),
+        usd_at=tuple(course.usd),
         levels={u.level: u.tokens_in + u.tokens_out for u in summary.outer.usage},
         llm_calls=len(calls),
+        replies=Counter(call.reply.model for call in calls),
         llm_calls_shared=figures.calls_shared,
         duplicates=figures.duplicates,
         failed=figures.failed,
         steerings=summary.outer.steerings,
         sessions=summary.outer.sessions,
         parameters_touched=tuple(t.name for t in tried if t.trials),
-        mechanisms=tuple(_mechanism(account) for account in made),
+        mechanisms=inventory(run, records, known.sources, known.credits.get(run.id, {})),
     )
 
 
-def _course(
-    run: Run, records: Iterable[Record]
-) -> tuple[tuple[float | None, ...], tuple[int, ...], tuple[float, ...]]:
-    """Value of each evaluated proposal, and the tokens and seconds that were spent by then."""
-    tokens, seconds = 0, 0.0
-    scores: list[float | None] = []
-    tokens_at: list[int] = []
-    seconds_at: list[float] = []
+def _stopped(records: Sequence[Record]) -> str:
+    """Why a run could not go on when it was last tried, "" where it could."""
+    last = records[-1] if records else None
+    if not isinstance(last, Stop) or last.reason in (*ENDED, "interrupted"):
+        return ""
+    return f"{last.reason}: {last.detail}"
+
+
+@dataclass
+class _Course:
+    """Value of each evaluated proposal, and what was spent by then; usd empty without prices."""
+
+    scores: list[float | None] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    usd: list[float] = field(default_factory=list)
+
+
+def _course(run: Run, records: Iterable[Record], paid: Sequence[float | None]) -> _Course:
+    course, bills = _Course(), iter(paid)
+    priced = None not in paid
+    tokens, seconds, usd = 0, 0.0, 0.0
     for record in records:
         if isinstance(record, Call):
             tokens += record.reply.tokens_in + record.reply.tokens_out
             seconds += record.reply.seconds
+            usd += next(bills) or 0.0
         elif isinstance(record, Trial):
             seconds += record.seconds
             if record.role == "search":
                 comparable = record.score is not None and seed_index(record) == 0
-                scores.append(run.objective.value(record.score or 0.0) if comparable else None)
-                tokens_at.append(tokens)
-                seconds_at.append(seconds)
-    return tuple(scores), tuple(tokens_at), tuple(seconds_at)
+                course.scores.append(
+                    run.objective.value(record.score or 0.0) if comparable else None
+                )
+                course.tokens.append(tokens)
+                course.seconds.append(seconds)
+                if priced:
+                    course.usd.append(usd)
+    return course
 
 
 def _reevaluated(
@@ -192,23 +244,13 @@ def _reevaluated(
     return sum(v for v, _ in both) / len(both), sum(d for _, d in both) / len(both)
 
 
-def _mechanism(account: Account) -> StudyMechanism:
-    credit, source = account.credit, account.source
-    return StudyMechanism(
-        sha=source.sha,
-        name=source.name,
-        source=source.source,
-        rationale=source.rationale,
-        origin=source.origin,
-        joined=account.joined,
-        left=account.left,
-        why_left=account.why_left,
-        sham=account.sham,
-        asked=sum(i.asked for i in account.influence),
-        changed=sum(i.changed for i in account.influence),
-        faults=len(account.faults),
-        credit=credit.different / credit.decisions if credit and credit.decisions else None,
-    )
+def worked_out(logs: Logs, known: Provenance) -> Provenance:
+    """The same with every mechanism's credit, which takes a sandbox and some seconds a run.
+
+    What is known of a run is not worked out again. Raises as `accounts.credited`.
+    """
+    new = {r.id: credits_of(r, log) for r, log in logs.values() if r.id not in known.credits}
+    return replace(known, credits={**known.credits, **new})
 
 
 def _shared(logs: Logs) -> dict[Place, int]:

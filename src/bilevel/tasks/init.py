@@ -47,8 +47,11 @@ PARAMS = """\
 def write(script: Path, force: bool = False) -> Path:
     """Writes task.toml beside a script; its path.
 
-    Raises ConfigError if it exists and not `force`, and if the script has nothing to search.
+    Raises ConfigError if it exists and not `force`, and if the script is not there or has nothing
+    to search.
     """
+    if not script.is_file():
+        raise ConfigError(f"there is no script {script}; give the path of your training script")
     target = script.with_name("task.toml")
     if target.exists() and not force:
         raise ConfigError(f"{target} exists; edit it, or overwrite it with --force")

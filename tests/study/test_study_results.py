@@ -1,0 +1,61 @@
+"""What a study says of its runs, worked out from their logs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from studies import described, go, study
+
+from bilevel.model import Reply
+from bilevel.study.data import StudyData
+from bilevel.study.harness import Study
+from bilevel.study.results import stored, study_data
+from comparable import reply
+from worlds import Scripted
+
+
+def results(made: Study) -> StudyData:
+    logs, problems = stored(made)
+    return study_data(made.file, logs, problems)
+
+
+def test_results_say_what_each_run_would_cost_alone(tmp_path: Path) -> None:
+    made = study(tmp_path, described(tmp_path, "A", "greedy", repeats=1, evals=4))
+    llm = Scripted(reply)
+    go(made, llm)
+    one, other = results(made).runs
+    assert (one.tokens, one.llm_calls) == (other.tokens, other.llm_calls)
+    assert {one.llm_calls_shared, other.llm_calls_shared} == {0, one.llm_calls}
+    assert one.llm_calls == len(llm.asked)
+    assert one.tokens == one.tokens_at[-1] == 110 * len(llm.asked)
+    assert one.seconds_at[-1] >= 0.5 * len(llm.asked)
+    assert one.scores == other.scores
+    assert one.best == min(s for s in (one.baseline, *one.scores) if s is not None)
+    assert results(made).curve(one)[-1] == one.best
+    assert one.parameters_touched == ("RATE",)
+    assert one.replies == {"scripted": one.llm_calls}
+    assert one.reevaluated is not None
+    assert one.reevaluated_baseline is not None
+
+
+def test_tokens_that_nobody_told_are_not_counted_as_none(tmp_path: Path) -> None:
+    class Mute(Scripted):
+        def complete(self, *args: Any, **more: Any) -> Reply:
+            return replace(super().complete(*args, **more), counted=False)
+
+    made = study(tmp_path, described(tmp_path, "A", "random_search", repeats=1))
+    go(made, Mute(reply))
+    by_arm = {r.arm: r for r in results(made).runs}
+    assert (by_arm["A"].tokens, by_arm["A"].tokens_at) == (None, ())
+    assert by_arm["random_search"].tokens == 0
+
+
+def test_why_a_run_could_not_go_on_is_in_its_records(tmp_path: Path) -> None:
+    made = study(tmp_path, described(tmp_path, "A", "random_search", repeats=1))
+    go(made, None)
+    later = study(tmp_path, made.file)  # another process, which tried nothing yet
+    (run,) = (r for r in results(later).runs if r.arm == "A")
+    assert run.status == "problem"
+    assert "begun with --llm none" in run.problem

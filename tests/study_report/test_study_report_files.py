@@ -1,0 +1,88 @@
+"""A report's figures as files, its comparisons at equal cost, and what it warns of."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy", reason="the statistics of a study need scipy")
+pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib")
+
+from pages import read
+from reported import mixed, run, study
+
+from bilevel.study.analysis import analyse
+from bilevel.study.data import Build
+from bilevel.study.report import write_report
+
+
+def test_figures_are_files_for_a_paper(tmp_path: Path) -> None:
+    folder, data = tmp_path / "without", mixed()
+    write_report(data, folder)
+    write_report(data, tmp_path, png=True)
+    drawn = sorted((tmp_path / "figures").glob("*.png"))
+    assert [p.stem for p in drawn] == sorted(p.stem for p in (folder / "figures").iterdir())
+    for path in drawn:
+        head = path.read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(head[16:20], "big") == 1600  # 8 inches
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert path.read_bytes() == (folder / "figures" / path.name).read_bytes()
+
+
+def test_points_of_a_path_have_no_needless_decimals(tmp_path: Path) -> None:
+    write_report(mixed(), tmp_path)
+    text = (tmp_path / "figures" / "running-best.svg").read_text(encoding="utf-8")
+    paths = re.findall(r' d="([^"]*)"', text)
+    assert len(paths) > 20
+    assert not [p for p in paths if re.search(r"\.\d{3}", p)]
+    assert max(len(p.split()) for p in paths) > 30
+
+
+def test_where_money_is_known_arms_are_compared_at_equal_money(tmp_path: Path) -> None:
+    runs = [
+        replace(run(arm, i, 1.0, [0.9, 0.8 - 0.1 * (arm == "C"), 0.7]), usd_at=at)
+        for i in range(3)
+        for arm, at in (("A", (0.1, 0.2, 0.3)), ("C", (0.2, 0.4, 0.6)))
+    ]
+    write_report(study(runs), tmp_path)
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "At equal total cost in US dollars" in page.text
+    (result,) = analyse(study(runs))
+    (row,) = result.at_cost["usd"]
+    # C's run is stopped at 0.3, after its first evaluation; A's has made all three.
+    assert row.differences == pytest.approx({0: -0.2, 1: -0.2, 2: -0.2})
+    assert "usd" in {a.get("id") for tag, a in page.elements if tag == "figure"}
+
+
+def test_a_curve_over_tokens_is_drawn_even_where_no_pair_can_be_compared(tmp_path: Path) -> None:
+    runs = [run(arm, 0, 1.0, [0.9], tokens=10 * (arm == "C")) for arm in ("A", "C")]
+    write_report(study(runs), tmp_path)
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "tokens" in {a.get("id") for tag, a in page.elements if tag == "figure"}
+    assert "No run that spent any is paired with one of A that did." in page.text
+
+
+def test_arms_of_one_repeat_made_by_different_code_are_warned_of(tmp_path: Path) -> None:
+    builds = {sha: Build(sha, "0.1.0", {"loop.py": sha[0]}) for sha in ("1" * 64, "2" * 64)}
+    runs = [
+        replace(run(arm, i, 1.0, [0.9]), builds=("1" * 64 if arm == "A" or i else "2" * 64,))
+        for i in range(2)
+        for arm in ("A", "C")
+    ]
+    write_report(study(runs, builds=builds), tmp_path)
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert (
+        "Beware: in 1 of 2 repeats arms were made by different code, which may be why they differ: "
+        "repeat 0 (A: 111111111111; C: 222222222222). These builds differ in loop.py."
+    ) in page.text
+    rows = page.table("sources, sha256", "runs")
+    assert [(r["sources, sha256"], r["runs"]) for r in rows] == [("1" * 64, "3"), ("2" * 64, "1")]
+    document = json.loads((tmp_path / "statistics.json").read_text(encoding="utf-8"))
+    assert document["mixed"]["builds"] == [
+        {"task": "toy", "repeat": 0, "made": {"1" * 12: ["A"], "2" * 12: ["C"]}}
+    ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from bilevel.mechanism import Mechanism
 from bilevel.model import Record, Run
 from bilevel.sandbox.host import Limits
 from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.screening import screening
 from bilevel.stack import Layer, Stack
 from bilevel.vocabulary import misnamed
 from worlds import Log, build
@@ -95,6 +98,20 @@ def test_the_ideas_of_the_paper_pass_the_whole_gate(path: Path, gate: Gate) -> N
     assert verdict.source == text
     assert verdict.words == ""
     assert verdict.figures["influence"] > 0
+
+
+# The fourth, gp_regressor, changes notes alone, which no simulated proposer reads.
+@pytest.mark.parametrize(
+    "path", [p for p in PAPER if p.stem != "gp_regressor"], ids=lambda p: p.stem
+)
+def test_on_the_demos_record_no_such_idea_is_found_to_harm(path: Path, sandbox: Sandbox) -> None:
+    text = gzip.decompress((HERE.parent / "results" / "demo" / "run.json.gz").read_bytes())
+    run, records = load_log(text.decode())
+    screen = partial(screening, run, records)
+    gate = Gate(run, records, lambda: [], sandbox, screen, check=lambda make: [])
+    verdict = gate.judge(path.read_text(encoding="utf-8"))
+    assert verdict.admitted, verdict.words
+    assert "harm_mean" in verdict.figures
 
 
 def test_there_are_four_ideas_of_the_paper() -> None:

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent / "src" / "bilevel"
 LEVELS = tuple(
     set(names.split())
     for names in (
-        "errors space model sessions spending seeds prompts codec bilevel __version__",
+        "errors space model calls jobs sessions spending seeds prompts codec bilevel __version__",
         "mechanism protocols history noise resuming archive",
         "ensemble budget budget_words openings pacing schemas stack evaluate tape offers prompting "
         "proposer steering steering_rules steering_words loop attribution sharing sandbox "

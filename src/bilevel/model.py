@@ -6,6 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from bilevel.calls import TOO_LONG as TOO_LONG
+from bilevel.calls import UNUSABLE as UNUSABLE
+from bilevel.calls import Call as Call
+from bilevel.calls import Message as Message
+from bilevel.calls import Prompt as Prompt
+from bilevel.calls import Reply as Reply
+from bilevel.jobs import Job as Job
+from bilevel.jobs import JobResult as JobResult
+from bilevel.jobs import Outcome as Outcome
+from bilevel.jobs import Status as Status
 from bilevel.sessions import Attempt as Attempt
 from bilevel.sessions import Begun as Begun
 from bilevel.sessions import Session as Session
@@ -21,7 +31,6 @@ from bilevel.spending import Prices as Prices
 from bilevel.spending import Rate as Rate
 from bilevel.spending import Share as Share
 
-Status = Literal["ok", "crash", "timeout", "invalid"]
 Role = Literal["baseline", "search", "confirm"]
 Direction = Literal["min", "max"]
 Strategy = Literal["explore", "exploit", "focused", ""]
@@ -231,81 +240,6 @@ class Layering:
 
 
 @dataclass(frozen=True)
-class Message:
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is said to the LLM. cut: what was left out of it for its length, "" for nothing."""
-
-    messages: tuple[Message, ...]
-    cut: str = ""
-
-
-TOO_LONG = "context"  # how a reply ended, where the model could not read the prompt and answer it
-UNUSABLE = "unusable"  # where it is paid for and holds nothing to use
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A completion. Tokens are the server's counts; `tokens_cached` of `tokens_in` were reused.
-
-    finish: why it ended; of one that ended as TOO_LONG or UNUSABLE the text says what was wrong.
-
-    model: as the server names it. attempts: requests that it took, 0 for a reply taken over from
-    another run. temperature: as it was sent, None if it was left to the server. form: in which way
-    the server was held to the schema, "" where it was not or is not known. request_id: the
-    provider's. taken: the run whose tape gave the reply, "" for one of the model itself. cost: in
-    US dollars, where whoever answered says it itself, else None. counted: whether it tells its
-    tokens; where not, they are unknown and stand as 0.
-    """
-
-    text: str
-    model: str
-    tokens_in: int = 0
-    tokens_out: int = 0
-    tokens_cached: int = 0
-    seconds: float = 0.0
-    reasoning: str = ""
-    finish: str = "stop"
-    attempts: int = 1
-    temperature: float | None = None
-    form: str = ""
-    request_id: str = ""
-    taken: str = ""
-    cost: float | None = None
-    counted: bool = True
-
-    @property
-    def answers(self) -> bool:
-        """Whether there is an answer in it."""
-        return self.finish not in (TOO_LONG, UNUSABLE)
-
-
-@dataclass(frozen=True)
-class Call:
-    """An LLM call with everything needed to replay it. key: hash of the request, see tape.py.
-
-    model: which of the run's models was asked, by the run's name for it; "" in logs of before.
-    cut: what was left out of the messages for their length, "" for nothing.
-    """
-
-    key: str
-    step: int
-    level: Literal["1", "1.5", "2"]
-    purpose: str
-    messages: tuple[Message, ...]
-    schema: str
-    seed: int
-    max_tokens: int
-    reply: Reply
-    model: str = ""
-    cut: str = ""
-
-
-@dataclass(frozen=True)
 class Stop:
     """The run paused or ended: done, interrupted, refused (too many refusals) or failed; or for
     a limit that the next call or evaluation could cross: wall, or budget for any other.
@@ -399,52 +333,6 @@ class Run:
     limits: Mapping[str, float] = field(default_factory=dict)
     tape: str = ""
     mixed: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command in a folder of its own.
-
-    folder: copied for the job, None for an empty one. files: written over the copy, by relative
-    path. link: relative paths that are linked, not copied. timeout: seconds of wall-clock time,
-    after which the whole process tree is killed. max_output: bytes of output after which it is
-    killed as well. collect: files whose ends are read back beside the output.
-    """
-
-    command: tuple[str, ...]
-    folder: str | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
-    link: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    timeout: float = 600.0
-    max_output: int = 64 * 2**20
-    collect: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """How a job ended. exit: its status, negative for a signal.
-
-    killed: the rule for which it was killed ("" if it was not); `timeout` or `output`.
-    output: the end of stdout and stderr together, at most 1 MiB. files: the ends of `collect`.
-    """
-
-    exit: int
-    output: str
-    seconds: float
-    killed: Literal["", "timeout", "output", "stopped"] = ""
-    files: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a task read from a job's result. value: the objective's metric, None unless ok."""
-
-    status: Status
-    value: float | None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    error: str = ""
 
 
 Record = (

@@ -28,6 +28,8 @@ PACKAGE = Path(__file__).parent.parent
 OWN_FILES = {
     "bilevel.errors": PACKAGE / "errors.py",
     "bilevel.space": PACKAGE / "space.py",
+    "bilevel.calls": PACKAGE / "calls.py",
+    "bilevel.jobs": PACKAGE / "jobs.py",
     "bilevel.sessions": PACKAGE / "sessions.py",
     "bilevel.spending": PACKAGE / "spending.py",
     "bilevel.model": PACKAGE / "model.py",

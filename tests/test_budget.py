@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bilevel import engine
 from bilevel.attribution import leave_one_out, redecide
-from bilevel.budget import Budget, bill, cost, in_force, limits_of, silent
+from bilevel.budget import Budget, bill, cost, in_force, limits_of, more, silent
 from bilevel.budget_words import limits_text, parse
 from bilevel.errors import ConfigError, OverBudget
 from bilevel.evaluate import Evaluated, Request, run_all
@@ -151,6 +151,7 @@ def test_a_limit_of_the_run_stops_it_and_a_larger_one_goes_on_to_the_same_decisi
     assert stop.reason == "budget"
     assert stop.detail.startswith(f"tokens={spent // 2}")
     assert "the next call takes up to" in stop.detail
+    assert more(run, log, stop) == f"tokens={2 * (spent // 2)}", "more than the next call needs"
     before = len(of(log, Trial))
     go_on(run, log, llm)
     assert len(of(log, Trial)) == before, "the same limit stops it at once"
@@ -158,6 +159,20 @@ def test_a_limit_of_the_run_stops_it_and_a_larger_one_goes_on_to_the_same_decisi
     assert of(log, Stop)[-1].reason == "done"
     assert len(of(log, Trial)) > before
     assert limits_of(in_force(run, log))["tokens"] == 10 * spent
+    assert again(run, log).difference is None
+
+
+@pytest.mark.parametrize("limits", [{"usd": 1e-5}, {"tokens": 7.0}, {"calls": 0.0}])
+def test_the_limit_to_go_on_with_is_enough_for_the_next_call(limits: dict[str, float]) -> None:
+    run, log, llm = replace(RUN, limits=limits), Log(), Spender(greed=0.5)
+    go_on(run, log, llm)
+    assert not llm.asked
+    (denial,), (limit,) = of(log, Denial), limits
+    hint = parse(more(run, log, of(log, Stop)[-1]))
+    assert denial.needs is not None
+    assert 2 * limits[limit] < denial.needs <= hint[limit] <= 1.1 * denial.needs
+    go_on(run, log, llm, hint)
+    assert llm.asked
     assert again(run, log).difference is None
 
 

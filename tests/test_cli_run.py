@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,13 @@ from bilevel import cli_run, running
 from bilevel.cli import app
 from bilevel.cli_options import runnable
 from bilevel.codec import dump_log
+from bilevel.errors import ConfigError, MissingExtra
 from bilevel.model import Call, OuterPlan, Proposal, Record, Trial
-from bilevel.planning import Settings
+from bilevel.planning import Settings, begin, enter, planned
 from bilevel.protocols import LLM
 from bilevel.replay import DECIDED
 from bilevel.resuming import timeless
+from bilevel.tasks import builtin
 from bilevel.workspace import Workspace
 from comparable import write_task
 from threelevels import BROKEN, SOURCE, ThreeLevels, held, recorded
@@ -232,12 +235,79 @@ def test_without_an_llm_a_stack_that_gives_all_values_runs_on_level_1() -> None:
     assert len(account["trials"]) == 3
 
 
-def test_without_an_llm_a_request_for_one_stops_the_run_with_the_remedy() -> None:
+def test_without_an_llm_a_stack_that_asks_one_is_refused_before_anything_runs() -> None:
     result = run("--llm", "none", "--stack", "tabu", evals=3)
-    assert result.exit_code == cli_run.PAUSED
+    said = str(result.exception)
+    assert "the stack tabu asks an LLM, about" in said
+    assert "name an LLM, or give --stack a mechanism that proposes, such as tpe" in said
+    assert not Workspace(Path(".bilevel")).store.runs()
+
+
+def test_without_an_llm_a_request_for_one_stops_the_run_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A stack may come to ask in a run though it did not in the rehearsal.
+    monkeypatch.setattr(cli_run, "_check_silent", lambda *_: None)
+    result = run("--llm", "none", "--stack", "tabu", evals=3)
+    assert result.exit_code == cli_run.PAUSED, result.output
     said = " ".join(result.output.replace("│", " ").split())
     assert "begun with --llm none; begin one with an LLM, or with a stack" in said
     assert "bilevel resume" not in result.output.partition("ended")[0], "it would stop there again"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nosuch",), "there is no task 'nosuch'"),
+        (("task.toml", "--evals", "-3"), "evals is -3 but must be at least 0"),
+        (("task.toml", "--llm", "openai/nosuch", "--budget", "usd=1"), "--price"),
+    ],
+)
+def test_settings_are_checked_before_the_llm_opens(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(running, "connect", lambda *_, **__: pytest.fail("it was opened"))
+    result = bilevel("run", *words)
+    assert isinstance(result.exception, ConfigError)
+    assert said in str(result.exception)
+    assert cli_run.EMBEDDED not in result.output
+
+
+@pytest.mark.parametrize("words", [(), ("--llm", "embedded")])
+def test_the_embedded_llm_is_explained_only_to_who_chose_none(
+    llm: ThreeLevels, words: tuple[str, ...]
+) -> None:
+    given = ("--evals", "1", "--confirms", "0", "--levels", "1")
+    result = bilevel("run", "task.toml", *given, *words)
+    assert result.exit_code == 0, result.output
+    assert (cli_run.EMBEDDED in " ".join(result.output.split())) == (not words)
+
+
+def test_help_names_every_shipped_task() -> None:
+    said = bilevel("run", "--help").output.replace("│", " ").split()
+    for name in (*builtin.names(), "bbob-fF-dD"):
+        assert {name, f"{name},"} & set(said), name
+
+
+@pytest.mark.parametrize("task", ["gpt", "gpt-cuda"])
+def test_a_task_whose_library_is_missing_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda n, *rest: None if n == "torch" else known(n, *rest)
+    )
+    workspace, settings = Workspace(Path(".bilevel")), Settings(llm="none")
+    with pytest.raises(MissingExtra, match=r"torch, not installed .* pip install 'bilevel\[gpt\]'"):
+        begin(workspace, task, settings)
+    with pytest.raises(MissingExtra):
+        enter(workspace, planned(workspace, task, settings))
+    assert not workspace.store.runs()
+
+
+def test_names_of_users_are_no_markup_on_either_screen() -> None:
+    for as_json in (False, True):
+        assert cli_run._screen(as_json).render_str("mine[red].py").plain == "mine[red].py"
 
 
 @needs_lock

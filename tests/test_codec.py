@@ -67,7 +67,7 @@ RECORDS: tuple[Record | Run, ...] = (
     Opening(2, 12.5, {"usd": 5.0, "2:tokens": 2e5}),
     Ask("k", 2, "1.5", 900, None),
     Begun(2, 1),
-    Denial("k", 2, "2", "explore", "2:tokens", 2e5, "2:tokens=200k: 199,000 tokens spent"),
+    Denial("k", 2, "2", "explore", "2:tokens", 2e5, "2:tokens=200k: 199,000 tokens spent", 2.1e5),
     Estimate((Share("1", (30, 60), (1, 2), (3, 4), None, (0.5, 1.0)),), (32, 42), 1, None, ("x",)),
     Steering(("i",), "try less", "focused", 3),
     Session(

@@ -9,7 +9,7 @@ import pytest
 
 from bilevel.errors import ConfigError
 from bilevel.levels import CHOICES, DECISIONS, chosen, decided_text, names, outer_loop, usage
-from bilevel.model import Call, OuterPlan, Session, Steering
+from bilevel.model import TOO_LONG, UNUSABLE, Call, OuterPlan, Reply, Session, Steering
 from bilevel.render import summary_panel
 from bilevel.replay import DECIDED
 from bilevel.running import levels_text, sandbox_text, unscreened_text
@@ -42,6 +42,17 @@ def test_cost_is_told_by_level_and_sums_up() -> None:
     (session,) = [r for r in records if isinstance(r, Session)]
     assert usage(records, "2", session.step) == outer.usage[2]
     assert usage(records, "2", session.step + 1).calls == 0
+
+
+def test_replies_without_an_answer_cost_and_are_no_replies() -> None:
+    ends = ("stop", UNUSABLE, TOO_LONG)
+    replies = [Reply("x", "m", 10, 2, finish=end) for end in ends]
+    calls = [Call(r.finish, 0, "2", "write", (), "", 0, 9, r) for r in replies]
+    found = usage(calls, "2")
+    assert (found.calls, found.tokens_in, found.tokens_out) == (1, 30, 6)
+    run, _ = gpt_log()
+    (only,) = outer_loop(run, calls[1:]).usage
+    assert (only.level, only.calls, only.tokens_in) == ("2", 0, 20)
 
 
 @needs_lock

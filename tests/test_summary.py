@@ -177,10 +177,15 @@ def test_kinds_follow_the_wording_of_the_real_refusals() -> None:
         reason_for("GRID", 0.3, fine),
     ):
         assert refusal_kind(reason) == "out of bounds", reason
-    for text in ("Sure!", "[]", '{"changes": [3]}'):
+    for text, kind in (
+        ("Sure!", "not JSON"),
+        ("[]", "JSON of another form"),
+        ('{"changes": [3]}', "JSON of another form"),
+        ('{"changes": [{"name": "RATE"}]}', "JSON of another form"),
+    ):
         with pytest.raises(InvalidCandidate) as raised:
             parse(text)
-        assert refusal_kind(str(raised.value)) == "not JSON", text
+        assert refusal_kind(str(raised.value)) == kind, text
     with pytest.raises(InvalidCandidate) as raised:
         parse('{"changes": []}')
     assert refusal_kind(str(raised.value)) == "changes nothing"

@@ -26,6 +26,7 @@ from bilevel.model import (
     Rate,
     Record,
     Run,
+    Stop,
     Trial,
 )
 
@@ -210,8 +211,9 @@ class Budget:
         written = max_tokens + max(room, self._excess)
         asked = Ask(key, step, level, read + written, self._dearest(read, written))
         for limit, most in limits_of(self.run).items():
-            if why := self._crossed(limit, most, asked):
-                return Denial(key, step, level, purpose, limit, most, why)
+            why, needs = self._crossed(limit, most, asked)
+            if why:
+                return Denial(key, step, level, purpose, limit, most, why, needs)
         return asked if self.run.limits else None
 
     def _dearest(self, read: int, written: int) -> float | None:
@@ -220,13 +222,13 @@ class Budget:
         known = [c for c in costs if c is not None]
         return max(known) if known and len(known) == len(costs) else None
 
-    def _crossed(self, limit: str, most: float, asked: Ask) -> str:
-        """Why the call could cross a limit, "" if it cannot."""
+    def _crossed(self, limit: str, most: float, asked: Ask) -> tuple[str, float | None]:
+        """Why the call could cross a limit, "" if it cannot; and the limit that it needs."""
         level, _, kind = limit.rpartition(":")
         if kind == "wall":
-            return self.late(asked.level)
+            return self.late(asked.level), None
         if kind == "evals" or level not in ("", asked.level):
-            return ""
+            return "", None
         spent = self.spent(level)
         used, next_ = {
             "calls": (float(spent.calls), 1.0),
@@ -234,11 +236,11 @@ class Budget:
             "usd": (spent.usd, asked.usd),
         }[kind]
         if used is None or next_ is None:
-            return f"{limit_text(limit, most)} holds, and what a call costs is not known"
+            return f"{limit_text(limit, most)} holds, and what a call costs is not known", None
         if used + next_ <= most:
-            return ""
+            return "", used + next_
         said = f"{amount_text(kind, used)} spent, and the next call takes up to"
-        return f"{limit_text(limit, most)}: {said} {amount_text(kind, next_)}"
+        return f"{limit_text(limit, most)}: {said} {amount_text(kind, next_)}", used + next_
 
     def late(self, *parts: str) -> str:
         """Why these parts (`job`, or a level's call) may not begin now, "" while they may.
@@ -270,6 +272,20 @@ def silent(run: Run, records: Iterable[Record], level: str) -> bool:
 def denied(denial: Denial) -> OverBudget:
     """The error that a call meets which was not made."""
     return OverBudget(denial.limit, denial.why)
+
+
+def more(run: Run, records: Sequence[Record], stop: Stop) -> str:
+    """To go on after a limit: twice it, or what the call needed that was not made, if more."""
+    limit = stop.detail.partition("=")[0]
+    denied_for = [r.needs for r in records if isinstance(r, Denial) and r.why == stop.detail]
+    needs = max((n for n in denied_for if n is not None), default=0.0)
+    return limit_text(limit, max(2 * limits_of(run)[limit], _rounded_up(needs)))
+
+
+def _rounded_up(amount: float) -> float:
+    """To two significant digits, as a limit is written with fewer digits than a float has."""
+    unit = 10.0 ** (math.floor(math.log10(amount)) - 1) if amount else 1.0
+    return math.ceil(amount / unit) * unit
 
 
 def _most(messages: Sequence[Message], schema: str, ratio: float) -> int:

@@ -218,12 +218,13 @@ def evaluate(
     from bilevel.library_proposer import STAND_IN
     from bilevel.running import open_llm
 
-    entries, proposer, screen = _named(shas, home), llm or STAND_IN, Console(stderr=True)
+    entries, proposer = _named(shas, home), llm or STAND_IN
+    screen = Console(stderr=True, markup=False)
     names = [task.strip() for task in tasks.split(",") if task.strip()]
     tryings = [Trying(task, evals, seeds, proposer) for task in names]
     with closing(OnDemand(proposer, lambda spec: open_llm(spec, screen))) as model:
         try:
-            with screen.status(f"{len(entries)} mechanisms on {', '.join(names)}, {seeds} seeds"):
+            with screen.status(Text(f"{len(entries)} mechanisms on {tasks}, {seeds} seeds")):
                 found, problems = evaluated(workspace_at(home), entries, tryings, model, Silent())
         except KeyboardInterrupt:
             screen.print("paused; the same command goes on")

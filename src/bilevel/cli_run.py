@@ -38,6 +38,8 @@ from bilevel.cli_run_options import (
     Replay,
     Sessions,
     Sham,
+    Stack,
+    Task,
 )
 from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
 from bilevel.errors import ConfigError
@@ -56,6 +58,7 @@ EMBEDDED = "no other LLM was chosen with --llm: the embedded one answers, on thi
 
 
 def demo(
+    context: typer.Context,
     evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = 12,
     llm: Llm = DEFAULT_LLM,
     seed: int = 0,
@@ -77,13 +80,12 @@ def demo(
     plan = with_sessions(chosen(levels, llm), "auto", llm, "")
     outer = replace(plan, every=3, cycles=2, candidates=2, repairs=1)
     settings = Settings(evals, seed, llm, outer=outer, allow_weak=allow_weak_sandbox)
-    _start("gpt", settings, home, as_json=False)
+    _start("gpt", settings, home, False, _typed(context))
 
 
 def run(
-    task: Annotated[
-        str, typer.Argument(help="A task.toml, its folder, a script, `gpt` or `gpt-cuda`.")
-    ],
+    context: typer.Context,
+    task: Task,
     evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = EVALS,
     llm: Llm = DEFAULT_LLM,
     seed: Annotated[int, typer.Option(help="Every random choice derives from it.")] = 0,
@@ -97,14 +99,7 @@ def run(
     confirms: Annotated[
         int | None, typer.Option(help="Fresh measurements of the winner at the end.")
     ] = None,
-    stack: Annotated[
-        str,
-        typer.Option(
-            help="Search mechanisms over the loop from the start, lowest first: names that "
-            "`mechanisms list` shows, or your own .py files, which run in the sandbox. "
-            "As tabu,mine.py."
-        ),
-    ] = "",
+    stack: Stack = "",
     library: Library = None,
     levels: Levels = None,
     llm_outer: LlmOuter = None,
@@ -174,7 +169,7 @@ def run(
         library=library or "",
         terms=terms,
     )
-    _start(task, settings, home, as_json)
+    _start(task, settings, home, as_json, _typed(context))
 
 
 def resume(
@@ -207,22 +202,46 @@ def stack_of(text: str, llm: str) -> tuple[str, ...]:
     return names
 
 
-def _start(task: str, settings: Settings, home: Path, as_json: bool) -> None:
-    from bilevel.planning import begin
+def _typed(context: typer.Context) -> bool:
+    """Whether the user gave --llm, be it the model that answers anyway."""
+    source = context.get_parameter_source("llm")
+    return source is not None and source.name != "DEFAULT"
+
+
+def _start(task: str, settings: Settings, home: Path, as_json: bool, typed: bool) -> None:
+    """Check all that can be checked without an LLM, then open it and run."""
+    from bilevel.levels import NO_LLM
+    from bilevel.planning import checked, enter
     from bilevel.sandbox.errors import SandboxRefused
 
-    if settings.llm == DEFAULT_LLM and not settings.tape:
-        _screen(as_json).print(EMBEDDED, style="dim", markup=False, soft_wrap=True)
+    workspace = workspace_at(home)
+    try:
+        plan = checked(workspace, task, settings)
+    except SandboxRefused as error:
+        raise ConfigError(
+            f"{error}: --allow-weak-sandbox; or do without generated code: --levels 1,1.5"
+        ) from error
+    if settings.llm == NO_LLM:
+        _check_silent(workspace, plan)
+    if not typed and not settings.tape:
+        _screen(as_json).print(EMBEDDED, style="dim", soft_wrap=True)
     with _llm(settings, as_json) as llm:
-        workspace = workspace_at(home)
-        try:
-            begun = begin(workspace, task, settings)
-        except SandboxRefused as error:
-            raise ConfigError(
-                f"{error}: --allow-weak-sandbox; or do without generated code: --levels 1,1.5"
-            ) from error
+        begun = enter(workspace, plan, settings.terms)
         expect(workspace, begun, _screen(as_json))
         _conduct(workspace, begun, llm, as_json)
+
+
+def _check_silent(workspace: Workspace, plan: Run) -> None:
+    """Raises ConfigError where a run without an LLM would ask one, as its rehearsal shows."""
+    from bilevel.estimate import estimate
+
+    calls = sum(share.calls[0] for share in estimate(workspace, plan, {}).levels)
+    if calls:
+        names = ", ".join(entry.partition("@")[0] for entry in plan.stack)
+        raise ConfigError(
+            f"the stack {names} asks an LLM, about {calls} times, and --llm none gives none; "
+            "name an LLM, or give --stack a mechanism that proposes, such as tpe or random_search"
+        )
 
 
 def _tape(
@@ -257,7 +276,7 @@ def _llm(asking: Run | Settings, as_json: bool) -> closing[LLM]:
 
 def _screen(as_json: bool) -> Console:
     """Where people read: stderr when stdout is for a machine."""
-    return Console(stderr=True) if as_json else console
+    return Console(stderr=True, markup=False) if as_json else console
 
 
 def _conduct(

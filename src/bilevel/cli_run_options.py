@@ -9,6 +9,22 @@ import typer
 OUTER = "Outer loop"
 TAPE = "Tape"
 
+Task = Annotated[
+    str,
+    typer.Argument(
+        help="A task.toml, its folder, a script, or a shipped task: gpt, gpt-cuda, heilbronn, "
+        "heilbronn-mirrored, heilbronn-square, min-max-distance, packing-or, packing-weibull, "
+        "paper-mock, or bbob-fF-dD (function 1 to 24, dimension 2 to 40)."
+    ),
+]
+Stack = Annotated[
+    str,
+    typer.Option(
+        help="Search mechanisms over the loop from the start, lowest first: names that "
+        "`mechanisms list` shows, or your own .py files, which run in the sandbox. "
+        "As tabu,mine.py."
+    ),
+]
 Llm = Annotated[
     str,
     typer.Option(
@@ -18,7 +34,8 @@ Llm = Annotated[
         "keyring. "
         "none: for a stack that gives all values itself, as tpe. Or an agent or a person: "
         'claude-code, codex (both also with /MODEL), command:"PROGRAM ARGS" (prompt on stdin, '
-        "answer on stdout), terminal, or mailbox:FOLDER: each request is a file "
+        "answer on stdout; it runs in an empty folder: give whole paths), terminal, or "
+        "mailbox:FOLDER: each request is a file "
         "NNNN.request.md and .json there; write the answer beside it, then rename it to "
         "NNNN.answer.txt, and NNNN.reply.json says whether it fits. Or ensemble:A,B: of these "
         "models the one is asked for a proposal whose gain per cost is best."

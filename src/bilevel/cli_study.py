@@ -68,7 +68,7 @@ def run(
     if parallel < 1:
         raise ConfigError(f"parallel is {parallel} but must be at least 1")
     interruptible()
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     described = load(file)
     record = enter(workspace_at(home), described, allow_weak_sandbox)
     assignment = Assignment(home, described, record.began, record.lent(), allow_weak_sandbox)

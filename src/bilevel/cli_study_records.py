@@ -95,12 +95,11 @@ def export(file: File, out: Out, credits: Credits = False, home: Home = HERE) ->
     out_console.print(
         f"{out}: {runs} runs, {written.size:,} bytes in {len(written.paths)} files{each}; "
         f"check them with: bilevel study replay {out}",
-        markup=False,
         soft_wrap=True,
     )
     if written.replaced:
         places = ", ".join(f"{what} ({count})" for what, count in sorted(written.replaced.items()))
-        out_console.print(f"blotted out: {places}", markup=False, soft_wrap=True)
+        out_console.print(f"blotted out: {places}", soft_wrap=True)
 
 
 def replay(

@@ -14,7 +14,11 @@ from bilevel.prompts import render
 _KINDS = (
     ("repeats an earlier trial", ("it repeats ",)),
     ("changes nothing", ("it changes nothing",)),
-    ("not JSON", ("the reply is not JSON", "the reply must be", "each change must be")),
+    ("not JSON", ("the reply is not JSON",)),
+    (
+        "JSON of another form",
+        ("the reply must be", "each change must be", " has no value; give it a number or a text"),
+    ),
     ("outside the focus", (" may not change in this experiment",)),
     ("out of bounds", (" but its range is ", " but must be ", " but moves in ")),
 )

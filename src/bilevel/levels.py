@@ -43,7 +43,7 @@ DECISIONS: Mapping[type, str] = {
 
 @dataclass(frozen=True)
 class Usage:
-    """What one level asked of the LLM; seconds are wall-clock."""
+    """What one level asked of the LLM; seconds are wall-clock. calls: those that were answered."""
 
     level: str
     calls: int
@@ -115,6 +115,7 @@ def outer_loop(run: Run, records: Sequence[Record]) -> OuterLoop:
     sessions = [r for r in records if isinstance(r, Session)]
     attempts = [a for s in sessions for a in s.attempts]
     changed = [r for r in records if isinstance(r, Layering)]
+    asked = {r.level for r in records if isinstance(r, Call)}
     return OuterLoop(
         levels=names(run.outer),
         sham=run.outer.research == "sham",
@@ -128,7 +129,7 @@ def outer_loop(run: Run, records: Sequence[Record]) -> OuterLoop:
         joined=sum(c.action == "add" for c in changed),
         faults=sum(isinstance(r, Fault) for r in records),
         layers=_layers(run, records),
-        usage=tuple(found for level in ("1", "1.5", "2") if (found := usage(records, level)).calls),
+        usage=tuple(usage(records, level) for level in ("1", "1.5", "2") if level in asked),
     )
 
 
@@ -138,7 +139,7 @@ def usage(records: Iterable[Record], level: str, step: int | None = None) -> Usa
     replies = [c.reply for c in calls if step is None or c.step == step]
     return Usage(
         level=level,
-        calls=len(replies),
+        calls=sum(r.answers for r in replies),
         tokens_in=sum(r.tokens_in for r in replies),
         tokens_out=sum(r.tokens_out for r in replies),
         tokens_cached=sum(r.tokens_cached for r in replies),

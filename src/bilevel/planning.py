@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import bilevel
 from bilevel import stacks
 from bilevel.ensemble import members
-from bilevel.errors import ConfigError
+from bilevel.errors import ConfigError, MissingExtra
 from bilevel.library_choice import borrow
 from bilevel.llm.others import NAMES
 from bilevel.llm.providers import PROVIDERS
@@ -24,8 +24,11 @@ from bilevel.protocols import Task
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stacks import entries, needs_sandbox, remembered
 from bilevel.task_jobs import find_task, fingerprint
-from bilevel.terms import Terms, put
+from bilevel.terms import Terms, agreed, put
 from bilevel.workspace import Workspace
+
+# What the scripts of shipped tasks import, all of it in the extra of the name `gpt`.
+IMPORTS = {"gpt": ("numpy", "torch"), "gpt-cuda": ("numpy", "torch")}
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,25 @@ class Settings:
 
 
 def begin(workspace: Workspace, name: str, settings: Settings) -> Run:
-    """A new run, entered into the store. Raises ConfigError for settings that make no sense."""
-    return enter(workspace, planned(workspace, name, settings), settings.terms)
+    """A new run, entered into the store. Raises as `checked`."""
+    return enter(workspace, checked(workspace, name, settings), settings.terms)
+
+
+def checked(workspace: Workspace, name: str, settings: Settings) -> Run:
+    """The run that `begin` enters, without a name. Raises ConfigError and MissingExtra as that."""
+    run = planned(workspace, name, settings)
+    _check_imports(run)
+    agreed(run, settings.terms)
+    return run
 
 
 def enter(workspace: Workspace, planned: Run, on: Terms | None = None) -> Run:
     """The run with a name and the time of now, entered into the store. on: says prices.
 
-    Raises ConfigError where its limits need a price that is not known.
+    Raises ConfigError where its limits need a price that is not known, and MissingExtra where its
+    task needs a library that is not installed.
     """
+    _check_imports(planned)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     run = replace(planned, id=workspace.store.next_id(planned.task), created=created)
     put(workspace.store, run, on or Terms())
@@ -78,7 +91,10 @@ def enter(workspace: Workspace, planned: Run, on: Terms | None = None) -> Run:
 
 
 def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
-    """The run that `begin` would enter into the store, without a name. Raises ConfigError."""
+    """What is asked for as a run, for settings that make sense, else ConfigError.
+
+    Whether its task's libraries and its prices are here is not asked: see `checked`.
+    """
     task, source = find_task(name)
     baselines = task.baselines if settings.baselines is None else settings.baselines
     confirms = task.confirms if settings.confirms is None else settings.confirms
@@ -113,6 +129,16 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         library=_borrowed(workspace, task, settings),
     )
     return replace(run, sandbox=_level(run, settings.allow_weak))
+
+
+def _check_imports(run: Run) -> None:
+    """Raises MissingExtra where a shipped task's script would end at an import."""
+    missing = [n for n in IMPORTS.get(run.source, ()) if importlib.util.find_spec(n) is None]
+    if missing:
+        raise MissingExtra(
+            f"task {run.task} needs {' and '.join(missing)}, not installed here; get what it "
+            "needs: pip install 'bilevel[gpt]'"
+        )
 
 
 def _check_sizes(settings: Settings, baselines: int, confirms: int) -> None:

@@ -78,7 +78,10 @@ class LLM(Protocol):
         seed: int,
         max_tokens: int,
     ) -> Reply:
-        """One completion, as JSON that fits `schema` where one is given. Raises LLMError only."""
+        """One completion, as JSON that fits `schema` where one is given. Raises LLMError only.
+
+        A reply that ended as TOO_LONG or UNUSABLE holds no answer; the tape asks again.
+        """
         ...
 
     def close(self) -> None:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from bilevel.assemble import conduct
-from bilevel.budget import limits_of, price_list
-from bilevel.budget_words import limit_text, limits_text
+from bilevel.budget import limits_of, more, price_list
+from bilevel.budget_words import limits_text
 from bilevel.cli_models import fetching
 from bilevel.ensemble import ENSEMBLE, Several, members, models, models_text
 from bilevel.errors import ConfigError, LLMUnavailable, MissingExtra
@@ -105,9 +105,8 @@ def conduct_and_report(
     if stop.reason == "interrupted" or (stop.reason == "failed" and begun and llm.name != NO_LLM):
         console.print(f"go on with: bilevel resume {run.id}")
     if stop.reason in ("budget", "wall"):
-        name = stop.detail.partition("=")[0]
-        more = limit_text(name, 2 * limits_of(run)[name])
-        console.print(f"go on with more of it: bilevel resume {run.id} --budget {more}")
+        limit = more(run, workspace.records(run.id), stop)
+        console.print(f"go on with more of it: bilevel resume {run.id} --budget {limit}")
     return stop
 
 

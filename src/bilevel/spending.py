@@ -68,6 +68,7 @@ class Denial:
     """A call that was not made, as it could have crossed a limit; a fact for whoever replays.
 
     key: of the request. limit: as in the run's limits, `usd` or `2:tokens`; amount: what it was.
+    needs: what it must be for the call, None where not known, as in logs of before.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Denial:
     limit: str
     amount: float
     why: str
+    needs: float | None = None
 
 
 @dataclass(frozen=True)

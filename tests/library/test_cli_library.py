@@ -204,3 +204,11 @@ def test_what_level_2_admits_is_in_the_library_when_the_run_ends(
 
 def test_a_wish_that_is_none_is_told_the_allowed_ones(llm: ThreeLevels) -> None:
     assert "must be one of best, alma, random" in str(run("--library", "worst").exception)
+
+
+def test_names_of_users_are_no_markup(workspace: Workspace) -> None:
+    given = ("--tasks", "gone[/b].toml", "--seeds", "2", "--evals", "2")
+    result = library("evaluate", IDLE.sha[:8], *given)
+    assert result.exit_code != 0
+    assert "gone[/b].toml" in f"{result.output}{result.exception}"
+    assert "closing tag" not in f"{result.exception}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -319,3 +320,8 @@ def test_of_alternatives_the_one_that_was_meant_says_what_is_wrong() -> None:
 @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000])
 def test_json_that_nobody_can_read_is_said_to_be_so(text: str) -> None:
     assert "cannot be read" in checked(text, SCHEMA)[1]
+
+
+def test_a_command_that_misses_its_file_is_told_of_the_empty_folder() -> None:
+    with pytest.raises(LLMUnavailable, match="runs in an empty folder: give whole paths"):
+        ask(f"command:{sys.executable} ans.py")

@@ -51,9 +51,26 @@ def test_a_keyring_that_does_not_open_is_logged_and_no_key(
     ring: dict[tuple[str, str], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     ring["broken", ""] = ""
+    keys._warn.cache_clear()
     with caplog.at_level(logging.INFO, "bilevel"):
-        assert keys.find(("A_KEY",), {}) is None
-    assert "the keyring gives no A_KEY: locked" in caplog.text
+        assert keys.find(("A_KEY", "B_KEY"), {}) is None
+    assert caplog.messages == ["the keyring gives no key: locked"], "once, not for each key"
+
+
+def test_a_system_without_a_keyring_is_told_of_only_where_a_key_is_needed(
+    ring: dict[tuple[str, str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    import keyring
+    from keyring.backends import fail
+
+    keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
+    with caplog.at_level(logging.INFO, "bilevel"):
+        assert keys.find(("A_KEY", "B_KEY"), {}) is None
+        with pytest.raises(
+            ConfigError, match=r"export DEEPSEEK_API_KEY=\.\.\.; this system has no"
+        ):
+            connect("deepseek", environ={})
+    assert not caplog.messages
 
 
 def test_a_key_of_the_keyring_is_used_and_never_told(

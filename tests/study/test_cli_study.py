@@ -56,8 +56,10 @@ def test_run_status_grow_export_and_refuse(tmp_path: Path) -> None:
     assert [line.split(" ")[0] for line in lines[1:5]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     assert "loss" not in made.stderr
     write(tmp_path, repeats=3)
-    grown = bilevel("study", "run", "study.toml", "--parallel", "2", cwd=tmp_path)
+    shutil.copy(tmp_path / "study.toml", tmp_path / "[study].toml")
+    grown = bilevel("study", "run", "[study].toml", "--parallel", "2", cwd=tmp_path)
     assert grown.stderr.startswith("toy-study: 6 runs, 4 there already"), grown.stderr
+    assert "bilevel study report [study].toml" in grown.stderr, "a name is no markup"
     found = json.loads(bilevel("study", "status", "study.toml", "--json", cwd=tmp_path).stdout)
     assert (found["done"], found["wanted"]) == (6, 6)
     assert {row["arm"]: row["done"] for row in found["arms"]} == dict.fromkeys(ARMS, 3)

@@ -5,10 +5,10 @@ the answer, its tokens and its cost. codex[/MODEL]: `codex exec -`, which prints
 event, with tokens and without cost. command:"PROGRAM ARGS": what a program prints is its answer,
 and what it cost is unknown.
 
-An agent runs in an empty folder with the user's own environment, as it needs the user's login. It
-is asked for text alone: Claude Code gets no tools, Codex its read-only sandbox; a command of the
-user's can do what the user can. Flags and output are those of the agents' documentation of 2026;
-neither was run when this was written.
+An agent runs in an empty folder with the user's own environment, as it needs the user's login, so
+a command must name its files by whole paths. It is asked for text alone: Claude Code gets no tools,
+Codex its read-only sandbox; a command of the user's can do what the user can. Flags and output are
+those of the agents' documentation of 2026; neither was run when this was written.
 """
 
 from __future__ import annotations
@@ -59,13 +59,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Agent:
-    """A program to ask. read: its output as an answer. install, login: what its user can do."""
+    """A program to ask. read: its output as an answer.
+
+    install, login, mend: what its user can do.
+    """
 
     name: str
     command: tuple[str, ...]
     read: Callable[[str], Answer]
     install: str
     login: str = ""
+    mend: str = "mend that"
 
 
 class AgentLLM:
@@ -136,7 +140,7 @@ class AgentLLM:
             raise ContextTooLong(f"{why}; use a model with a longer context")
         if answer.tokens_out or answer.cost:
             return replace(answer, error=why), done.seconds
-        raise LLMUnavailable(f"{why}; mend that, then resume the run")
+        raise LLMUnavailable(f"{why}; {agent.mend}, then resume the run")
 
     def _reply(self, answers: Sequence[Answer], schema: Schema | None, seconds: float) -> Reply:
         last = next((a for a in reversed(answers) if not a.error), answers[-1])
@@ -184,7 +188,8 @@ def _command(spec: str) -> Agent:
     if not command:
         raise ConfigError('--llm command: names no program; give one, as in command:"prog args"')
     install = "install it, or give its whole path"
-    return Agent(spec, command, lambda out: Answer(out), install)
+    mend = "mend that (it runs in an empty folder: give whole paths)"
+    return Agent(spec, command, lambda out: Answer(out), install, mend=mend)
 
 
 def _claude(name: str, model: str) -> Agent:

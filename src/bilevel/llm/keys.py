@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 log = logging.getLogger(__name__)
 SERVICE = "bilevel"
@@ -45,14 +46,28 @@ def from_keyring(name: str) -> str | None:
 
     try:
         return keyring.get_password(SERVICE, name)
-    except keyring.errors.KeyringError as error:
-        log.warning("the keyring gives no %s: %s", name, error)
+    except keyring.errors.NoKeyringError:
         return None
+    except keyring.errors.KeyringError as error:
+        _warn(str(error))
+        return None
+
+
+@cache
+def _warn(why: str) -> None:
+    """Say it once a process, not for each key."""
+    log.warning("the keyring gives no key: %s", why)
 
 
 def how_to_set(names: Sequence[str]) -> str:
     """What a user can do to set the first of these."""
-    keyring = f"keyring set {SERVICE} {names[0]}"
+    export = f"export {names[0]}=..."
+    command = f"keyring set {SERVICE} {names[0]}"
     if not has_keyring():
-        keyring = f"pip install 'bilevel[keyring]', then {keyring}"
-    return f"export {names[0]}=..., or {keyring}"
+        return f"{export}, or pip install 'bilevel[keyring]', then {command}"
+    import keyring
+    import keyring.backends.fail
+
+    if isinstance(keyring.get_keyring(), keyring.backends.fail.Keyring):
+        return f"{export}; this system has no keyring"
+    return f"{export}, or {command}"

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import traces
 from bilevel.history import History
-from bilevel.model import Draft, Move, Proposal, Refusal, Trial
+from bilevel.model import Draft, Move, Proposal, Refusal, Space, Trial
 from bilevel.offers import GAP, schema
 from bilevel.prompting import HISTORY_LINES, history_lines, messages
 from bilevel.proposer import Proposer
@@ -105,6 +106,14 @@ def test_a_number_on_offer_is_no_known_one_nor_close_to_one(places: list[float],
         value = view.from_unit(name, place)
         far = min(abs(view.unit(name, value) - view.unit(name, other)) for other in known)
         assert check(value) or far < 1.5 * GAP
+
+
+def test_where_no_parameter_has_another_value_the_schema_can_still_be_kept() -> None:
+    history = traces.history()
+    space = Space((replace(history.space["WINDOW_PATTERN"], choices=("SSSL",)),))
+    view = replace(traces.view_of(history), space=space, frozen=frozenset())
+    (single,) = schema(view, Move())["properties"]["changes"]["anyOf"]
+    assert values_of(single, "WINDOW_PATTERN") == {"enum": ["SSSL"]}
 
 
 def values_of(shape, name: str):

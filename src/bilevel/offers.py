@@ -25,9 +25,10 @@ def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dic
     """JSON schema of a proposal: open parameters only, each with values of its own type.
 
     resting: parameters left out, unless nothing else is open. The present value is not on offer,
-    nor, for a change of one parameter, is one that was tried so; of a number without a grid also
-    what lies near. Changes come first: a small model that states its reason first then changes
-    something else.
+    nor, for a change of one parameter, is one that was tried so; of a number between bounds and
+    without a grid also what lies near. Texts and numbers without bounds are all on offer, and so
+    is what is there already where no open parameter has another value. Changes come first: a small
+    model that states its reason first then changes something else.
     """
     base = view.base(move).values
     names = open_names(view, move)
@@ -35,6 +36,7 @@ def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dic
     tried = {} if move.seed else _tried(view, base)
     one = _changes(view, params, {p.name: [base[p.name], *tried.get(p.name, ())] for p in params})
     some = _changes(view, params, {p.name: [base[p.name]] for p in params})
+    some = some or _changes(view, params, {p.name: [] for p in params})
     lists = [_list(one, 1)] if one else []
     lists += [_list(some, MAX_CHANGES)] if len(some) >= MAX_CHANGES else []
     return _object(

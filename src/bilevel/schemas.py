@@ -45,7 +45,7 @@ def _words(problem: Any) -> str:
     elif problem.context and all(x.validator in _BOUNDS for x in problem.context):
         ranges = " or ".join(_range(rule) for rule in problem.validator_value)
         said = (
-            f"{problem.instance!r} is not {ranges}; what lies between was tried, or is so already"
+            f"{problem.instance!r} is not {ranges}; the rest is so already, was tried, or is close"
         )
     where = "".join(f"[{step!r}]" for step in problem.absolute_path) or "the answer"
     return f"{where}: {said}"

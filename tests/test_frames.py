@@ -14,7 +14,9 @@ from bilevel.conformance.mechanism import check_mechanism
 from bilevel.frames import COUNTED, FRAMES, Frame, Local, names_of, observed, serving
 from bilevel.history import History
 from bilevel.mechanism import Mechanism, View
+from bilevel.model import Move, Space
 from bilevel.sandbox import policy
+from factories import GPT
 from filled import FILLED
 from traces import T
 
@@ -75,6 +77,19 @@ def test_only_what_the_rule_uses_is_worked_out() -> None:
 def test_an_expression_cannot_leave_its_hole() -> None:
     source = FRAMES[0].source("Tried", "a rule", {"when": "1)\n    x = (1", "key": "0"})
     assert "(1)\n    x = (1)" not in source
+
+
+@pytest.mark.parametrize("step", [-1, 1, -0.1])
+def test_a_step_goes_no_further_than_a_quarter_of_the_range(step: float) -> None:
+    frame = next(f for f in FRAMES if "set one parameter" in f.does)
+    rule = made(frame.source("Tried", "a rule", {"when": "True", "key": "0", "step": str(step)}))
+    before = traces.view_of(traces.history(space=Space((GPT["MATRIX_LR"],))))
+    (move,) = rule.plan(before, [Move(parents=(0,))])
+    assert move.values is not None
+    start, end = (
+        before.unit("MATRIX_LR", v["MATRIX_LR"]) for v in (before.incumbent.values, move.values)
+    )
+    assert end - start == pytest.approx(min(0.25, max(-0.25, step)), abs=0.01)
 
 
 def test_a_specification_names_a_frame() -> None:

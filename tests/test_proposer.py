@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import traces
@@ -35,7 +35,7 @@ def view_of(history: History):
 
 
 def test_the_prompt_is_this_text() -> None:
-    history = a_run()
+    history = a_run(9)
     system, user = messages("A toy.", LOSS, history, view_of(history), Move(note="be bold"))
     assert f"{system.content}\n=====\n{user.content}\n" == (HERE / "prompt.txt").read_text()
 
@@ -50,6 +50,49 @@ def test_each_prompt_extends_the_one_before_up_to_the_request() -> None:
         heads.append(text[: text.index("\n\nBest so far")])
     assert all(later.startswith(sooner) for sooner, later in itertools.pairwise(heads))
     assert len(heads[-1]) > len(heads[0])
+
+
+def test_a_kept_line_says_where_it_leads_and_the_end_does_not_repeat_it() -> None:
+    made = traces.history(
+        T({"MATRIX_LR": 0.08}, 0.1, kept=True),
+        T({"WEIGHT_DECAY": 0.5}, 0.1, kept=True),
+        T({"WARMUP_RATIO": 0.2}, -0.1),
+    )
+    lines = history_lines(LOSS, made)
+    assert lines[-3].endswith("than #0, kept"), "its own change says it all"
+    state = "the defaults but MATRIX_LR=0.08, WEIGHT_DECAY=0.5"
+    assert lines[-2].endswith(f", kept ({state})")
+    view = traces.view_of(made)
+    last, older, start = (t.id for t in (made.trials[-2], made.trials[-3], made.trials[0]))
+
+    def ends(move: Move) -> str:
+        return messages("A toy.", LOSS, made, view, move)[1].content.partition("\n#0")[2]
+
+    assert state not in ends(Move()).rpartition("\n\nBest so far")[2]
+    other = ends(Move(parents=(older,)))
+    assert f"Start from #{older}, " in other
+    assert ": the defaults but MATRIX_LR=0.08.\n" in other
+    assert f"Start from #{start}, " in ends(Move(parents=(start,)))
+    hidden = ends(Move(parents=(last,), since=last + 1))
+    assert f"Best so far is #{last}, " in hidden
+    assert f": {state}.\n" in hidden, "its line is not shown"
+
+
+def test_another_metric_is_said_where_it_moved() -> None:
+    objective = replace(LOSS, shown=("steps",))
+    history = a_run(evals=0)
+    base = history.trials[0]
+    history.trials[0] = replace(base, metrics={"steps": 57.0})
+    for i, steps in enumerate((57.0, 177.0)):
+        values = SPACE.defaults() | {"RATE": 0.9 - i / 10}
+        draft = Draft(i, i, Move(parents=(0,)), values)
+        history.add(Proposal(i, (draft.move,), (draft,), (), (i,)))
+        trial = Trial(i + 2, draft, values, "ok", -4.0, {"steps": steps}, 1.0, 0, False, "")
+        history.add(trial)
+    first, second, third = history_lines(objective, history)
+    assert first.endswith(", steps 57")
+    assert "steps" not in second
+    assert ": 4.0000, steps 177, 0.8000 worse than #0" in third
 
 
 def test_a_long_history_is_cut_in_blocks_and_says_so() -> None:
@@ -88,6 +131,7 @@ def test_a_single_change_to_a_value_that_was_tried_so_is_not_on_offer() -> None:
     assert values_of(again, "WINDOW_PATTERN") == {"enum": ["SL", "L"]}, "on another seed too"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6),
     st.sampled_from(["MATRIX_LR", "WEIGHT_DECAY", "WARMUP_RATIO"]),

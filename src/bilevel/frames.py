@@ -204,14 +204,15 @@ return [move.edit(focus=focus) for move in moves] if focus else moves
         (
             WHEN,
             KEY,
-            Hole("step", "how far the chosen parameter goes, from -1 to 1 of its range; not 0"),
+            Hole("step", "how far the parameter goes, a share of its range: -0.25 to 0.25, not 0"),
         ),
         """
 fitting = [name for name in names if $when]
 if not fitting or not moves:
     return moves
 name = min(fitting, key=lambda name: $key)
-place = min(1.0, max(0.0, view.unit(name, view.incumbent.values[name]) + $step))
+step = min(0.25, max(-0.25, $step))
+place = min(1.0, max(0.0, view.unit(name, view.incumbent.values[name]) + step))
 values = {**view.incumbent.values, name: view.from_unit(name, place)}
 return moves if view.tried(values) else [moves[0].edit(values=values)]
 """,

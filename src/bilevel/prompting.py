@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bilevel.history import History
 from bilevel.mechanism import View
-from bilevel.model import Message, Move, Objective, Param, Prompt, Refusal, Trial, Value, Values
+from bilevel.model import (
+    Message,
+    Move,
+    Objective,
+    Param,
+    Prompt,
+    Refusal,
+    Space,
+    Trial,
+    Value,
+    Values,
+)
 from bilevel.offers import open_names
 from bilevel.prompts import render
 from bilevel.steering_words import plain
@@ -36,9 +47,8 @@ def messages(
     task = task_text(brief, objective, view)
     ask = render(
         "propose_ask",
-        incumbent=base.id,
-        score=_score(objective, base),
-        changed=_against_default(view, base.values),
+        start=_start(objective, view, move, base),
+        base=base.id,
         facts="".join(line + "\n" for line in _facts(objective, view, move)),
     )
     lines = "\n".join(history_lines(objective, history, move.since, most))
@@ -142,22 +152,31 @@ def _entries(objective: Objective, history: History, since: int) -> list[tuple[s
 def _trial_line(objective: Objective, history: History, trial: Trial) -> str:
     if trial.draft is None:
         return f"#{trial.id} all defaults: {_metric(objective, trial)}"
-    change = _change(history, _base_values(history, trial.draft.move), trial.values)
-    return f"#{trial.id} {change}: {_result(objective, history, trial)}"
+    base = _parent(history, trial)
+    change = _change(history, base.values, trial.values)
+    return f"#{trial.id} {change}: {_result(objective, history, trial, base)}"
 
 
-def _result(objective: Objective, history: History, trial: Trial) -> str:
+def _result(objective: Objective, history: History, trial: Trial, base: Trial) -> str:
+    """What came of it; of other metrics those that moved, and where it leads from if it was kept.
+
+    A configuration stands where it was kept, and not at the end of each prompt, as text before the
+    end is read by a server but once.
+    """
     if trial.score is None:
         error = " ".join(trial.error.split())[:ERROR_CHARS]
         return f"{trial.status}, output says {json.dumps(error)}"
-    base = _parent(history, trial)
     gain = trial.score - base.score if base.score is not None else 0.0
     if gain == 0.0:
         verdict = f"as #{base.id}"
     else:
         verdict = f"{abs(gain):.4f} {'better' if gain > 0 else 'worse'} than #{base.id}"
+    defaults = history.space.defaults()
     kept = ", kept" if trial.kept else ""
-    return f"{_metric(objective, trial)}, {verdict}{kept}"
+    if kept and history.space.changed(defaults, base.values):
+        kept += f" ({_against_default(history.space, trial.values)})"
+    also = [said for said in _also(objective, trial) if said not in _also(objective, base)]
+    return ", ".join([_score(objective, trial), *also, verdict]) + kept
 
 
 def _refusal_line(history: History, refusal: Refusal) -> str:
@@ -187,9 +206,18 @@ def change_text(param: Param, before: Value, after: Value) -> str:
     return f"{param.name} {param.show(before)} -> {param.show(after)}"
 
 
-def _against_default(view: View, values: Values) -> str:
-    names = view.space.changed(view.space.defaults(), values)
-    changed = ", ".join(f"{n}={view.space[n].show(values[n])}" for n in names)
+def _start(objective: Objective, view: View, move: Move, base: Trial) -> str:
+    """Where a proposal starts from; spelled out unless it is what was kept last, and is shown."""
+    what = "Best so far is" if base.id == view.best.id else "Start from"
+    shown = base.id == 0 or base.id >= move.since
+    last = shown and base.id == max(t.id for t in view.trials if t.kept)
+    values = "" if last else f": {_against_default(view.space, base.values)}"
+    return f"{what} #{base.id}, {_score(objective, base)}{values}."
+
+
+def _against_default(space: Space, values: Values) -> str:
+    names = space.changed(space.defaults(), values)
+    changed = ", ".join(f"{n}={space[n].show(values[n])}" for n in names)
     return f"the defaults but {changed}" if changed else "the defaults"
 
 
@@ -200,15 +228,19 @@ def _score(objective: Objective, trial: Trial) -> str:
 def _metric(objective: Objective, trial: Trial) -> str:
     if trial.score is None:
         return trial.status
-    also = "".join(f", {n} {trial.metrics[n]:g}" for n in objective.shown if n in trial.metrics)
-    return f"{objective.metric} {objective.value(trial.score):.4f}{also}"
+    return ", ".join([f"{objective.metric} {_score(objective, trial)}", *_also(objective, trial)])
+
+
+def _also(objective: Objective, trial: Trial) -> list[str]:
+    """The other metrics that the task wants shown."""
+    return [f"{n} {trial.metrics[n]:g}" for n in objective.shown if n in trial.metrics]
 
 
 def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
     facts = []
     names = open_names(view, move)
     for other in (t for t in view.trials if t.id in move.parents[1:]):
-        text = _against_default(view, other.values)
+        text = _against_default(view.space, other.values)
         facts.append(f"Also good: #{other.id} with {_metric(objective, other)}, {text}.")
     closed = [n for n in view.space.names if n not in names]
     if len(closed) > len(names):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bilevel import engine
 from bilevel.attribution import leave_one_out, redecide
-from bilevel.budget import Budget, bill, cost, in_force, limits_of, more, silent
+from bilevel.budget import Budget, bill, cost, in_force, limits_of, silent
 from bilevel.budget_words import limits_text, parse
 from bilevel.errors import ConfigError, OverBudget
 from bilevel.evaluate import Evaluated, Request, run_all
@@ -31,6 +31,7 @@ from bilevel.model import (
     Stop,
     Trial,
 )
+from bilevel.openings import more
 from bilevel.pacing import PacedEvaluator
 from bilevel.stack import Layer
 from outer_worlds import of, sha_of
@@ -174,6 +175,17 @@ def test_the_limit_to_go_on_with_is_enough_for_the_next_call(limits: dict[str, f
     go_on(run, log, llm, hint)
     assert llm.asked
     assert again(run, log).difference is None
+
+
+def test_the_wall_time_to_go_on_with_has_room_for_a_step() -> None:
+    log, _ = whole()
+    slow = [replace(r, seconds=200.0) if isinstance(r, Trial) else r for r in log]
+    stop = Stop(9, "wall", "wall=10 s: 260 s have passed")
+    hint = parse(more(replace(RUN, wall=10.0), slow, stop, gone=260.0))
+    assert 460 < hint["wall"] <= 1.1 * 480
+    budget = Budget(replace(RUN, wall=hint["wall"]), slow, clock=lambda: 260.0)
+    assert not budget.expired()
+    assert parse(more(replace(RUN, wall=5e4), slow, stop, gone=260.0)) == {"wall": 1e5}
 
 
 def test_a_level_at_its_limit_falls_silent_once_and_the_inner_loop_goes_on() -> None:

@@ -26,7 +26,6 @@ from bilevel.model import (
     Rate,
     Record,
     Run,
-    Stop,
     Trial,
 )
 
@@ -272,20 +271,6 @@ def silent(run: Run, records: Iterable[Record], level: str) -> bool:
 def denied(denial: Denial) -> OverBudget:
     """The error that a call meets which was not made."""
     return OverBudget(denial.limit, denial.why)
-
-
-def more(run: Run, records: Sequence[Record], stop: Stop) -> str:
-    """To go on after a limit: twice it, or what the call needed that was not made, if more."""
-    limit = stop.detail.partition("=")[0]
-    denied_for = [r.needs for r in records if isinstance(r, Denial) and r.why == stop.detail]
-    needs = max((n for n in denied_for if n is not None), default=0.0)
-    return limit_text(limit, max(2 * limits_of(run)[limit], _rounded_up(needs)))
-
-
-def _rounded_up(amount: float) -> float:
-    """To two significant digits, as a limit is written with fewer digits than a float has."""
-    unit = 10.0 ** (math.floor(math.log10(amount)) - 1) if amount else 1.0
-    return math.ceil(amount / unit) * unit
 
 
 def _most(messages: Sequence[Message], schema: str, ratio: float) -> int:

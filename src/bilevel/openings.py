@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from bilevel.budget import limits_of
-from bilevel.model import Call, Opening, Proposal, Record, Run, Trial
+from bilevel.budget_words import limit_text
+from bilevel.model import Call, Denial, Opening, Proposal, Record, Run, Stop, Trial
 
 Events = Iterable[tuple[int, str, datetime | None, Record]]
 
@@ -47,3 +49,33 @@ def clock(opened: Opening) -> Callable[[], float]:
     """Seconds of wall-clock time that the run has taken, its earlier parts counted in."""
     start = time.monotonic()
     return lambda: opened.seconds + time.monotonic() - start
+
+
+def more(run: Run, records: Sequence[Record], stop: Stop, gone: float = 0.0) -> str:
+    """To go on after a limit: twice it, or what the next step needs, if more.
+
+    gone: seconds of wall-clock time that the run has taken.
+    """
+    limit = stop.detail.partition("=")[0]
+    denied_for = [r.needs for r in records if isinstance(r, Denial) and r.why == stop.detail]
+    needs = max((n for n in denied_for if n is not None), default=0.0)
+    if limit == "wall":
+        needs = gone + _longest_step(records)
+    return limit_text(limit, max(2 * limits_of(run)[limit], _rounded_up(needs)))
+
+
+def _longest_step(records: Iterable[Record]) -> float:
+    """Seconds of a step in which an evaluation and a call of each level took as long as ever."""
+    most: dict[str, float] = {}
+    for record in records:
+        if isinstance(record, Trial):
+            most["job"] = max(record.seconds, most.get("job", 0.0))
+        elif isinstance(record, Call):
+            most[record.level] = max(record.reply.seconds, most.get(record.level, 0.0))
+    return sum(most.values())
+
+
+def _rounded_up(amount: float) -> float:
+    """To two significant digits, as a limit is written with fewer digits than a float has."""
+    unit = 10.0 ** (math.floor(math.log10(amount)) - 1) if amount else 1.0
+    return math.ceil(amount / unit) * unit

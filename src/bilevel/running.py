@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bilevel.assemble import conduct
-from bilevel.budget import limits_of, more, price_list
+from bilevel.budget import limits_of, price_list
 from bilevel.budget_words import limits_text
 from bilevel.cli_models import fetching
 from bilevel.ensemble import ENSEMBLE, Several, members, models, models_text
@@ -23,6 +23,7 @@ from bilevel.library_proposer import STAND_IN
 from bilevel.live import Terminal
 from bilevel.llm.connect import connect
 from bilevel.model import Message, Opening, Record, Reply, Run, Stop
+from bilevel.openings import elapsed, more
 from bilevel.planning import can_screen
 from bilevel.prices import prices_text
 from bilevel.progress import plot_progress
@@ -105,7 +106,8 @@ def conduct_and_report(
     if stop.reason == "interrupted" or (stop.reason == "failed" and begun and llm.name != NO_LLM):
         console.print(f"go on with: bilevel resume {run.id}")
     if stop.reason in ("budget", "wall"):
-        limit = more(run, workspace.records(run.id), stop)
+        gone = elapsed(workspace.store.events(run.id))
+        limit = more(run, workspace.records(run.id), stop, gone)
         console.print(f"go on with more of it: bilevel resume {run.id} --budget {limit}")
     return stop
 

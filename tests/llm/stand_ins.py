@@ -19,6 +19,8 @@ log = pathlib.Path({log!r})
 calls = len(log.read_text().splitlines()) if log.exists() else 0
 seen = {{"argv": sys.argv[1:], "prompt": prompt, "cwd": os.getcwd(), "files": os.listdir()}}
 seen["key"] = os.environ.get("STAND_IN_KEY")
+file = pathlib.Path("../schema.json")
+seen["schema"] = file.read_text() if file.exists() else None
 with log.open("a") as file:
     file.write(json.dumps(seen) + "\\n")
 said = {said!r}

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ from bilevel.llm.connect import connect
 from bilevel.model import UNUSABLE, Message, Reply
 
 ASK = [Message("system", "You tune."), Message("user", "Which rate?")]
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"rate": {"type": "number", "minimum": 0, "maximum": 1}},
     "required": ["rate"],
@@ -49,11 +50,13 @@ def test_claude_code_gets_the_prompt_by_stdin_and_says_tokens_and_cost(programs:
     (call,) = calls(programs, "claude")
     argv = call["argv"]
     assert isinstance(argv, list)
-    assert argv[:3] == ["-p", "--output-format", "json"]
+    assert argv[argv.index("--output-format") + 1] == "json"
     assert argv[argv.index("--tools") + 1] == ""
+    assert json.loads(argv[argv.index("--json-schema") + 1]) == SCHEMA
     assert argv[-2:] == ["--model", "sonnet"]
     prompt = str(call["prompt"])
-    assert prompt.index("You tune.") < prompt.index("Which rate?") < prompt.index('"maximum": 1')
+    assert prompt.index("You tune.") < prompt.index("Which rate?")
+    assert "maximum" not in prompt
     assert "Which rate?" not in " ".join(argv)
 
 
@@ -74,8 +77,54 @@ def test_codex_says_its_tokens_and_no_cost(programs: Path) -> None:
     assert reply.cost is None
     (call,) = calls(programs, "codex")
     assert call["argv"] == [
-        "exec", "--json", "--skip-git-repo-check", "--ephemeral", "--sandbox", "read-only", "-",
+        "exec", "--output-schema", "../schema.json", "--json", "--skip-git-repo-check",
+        "--ephemeral", "--sandbox", "read-only", "-",
     ]  # fmt: skip
+    assert json.loads(str(call["schema"])) == SCHEMA
+    assert reply.form == "narrow_schema"
+
+
+def test_claudes_answer_under_a_schema_is_taken_from_its_own_field(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says("Done.", structured_output={"rate": 0.5}))
+    reply = ask("claude-code")
+    assert (reply.text, reply.finish, reply.form) == (GOOD, "stop", "narrow_schema")
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "said"),
+    [
+        ("claude", "claude-code", "error: unknown option '--json-schema'"),
+        ("codex", "codex", "error: unexpected argument '--output-schema' found"),
+        ("codex", "codex", "Invalid schema for response_format 'codex_output_schema'"),
+    ],
+)
+def test_where_the_flag_is_refused_the_schema_is_told(
+    programs: Path, name: str, spec: str, said: str
+) -> None:
+    good = claude_says(GOOD) if name == "claude" else codex_says(GOOD)
+    body = "if any('-schema' in word for word in sys.argv):\n    sys.exit(said[0])\nprint(said[1])"
+    stand_in(programs, name, said, good, body=body)
+    llm = connect(spec)
+    replies = [llm.complete(ASK, SCHEMA, seed=s, max_tokens=99) for s in (1, 2)]
+    assert [(r.text, r.form) for r in replies] == [(GOOD, "text")] * 2
+    held = ["-schema" in str(call["argv"]) for call in calls(programs, name)]
+    assert held == [True, False, False], "it is tried once"
+    assert '"maximum": 1' in str(calls(programs, name)[-1]["prompt"])
+
+
+def test_a_schema_too_long_for_a_command_line_is_told(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says(GOOD))
+    rate = {**SCHEMA["properties"]["rate"], "description": "x" * 100_000}
+    reply = connect("claude-code").complete(
+        ASK, {**SCHEMA, "properties": {"rate": rate}}, seed=1, max_tokens=99
+    )
+    assert (reply.text, reply.form) == (GOOD, "text")
+
+
+def test_a_command_is_told_the_schema(programs: Path) -> None:
+    stand_in(programs, "mine", GOOD)
+    assert ask("command:mine").form == "text"
+    assert '"maximum": 1' in str(calls(programs, "mine")[0]["prompt"])
 
 
 def test_of_a_command_tokens_and_cost_are_unknown(programs: Path) -> None:

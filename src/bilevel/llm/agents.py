@@ -7,69 +7,42 @@ and what it cost is unknown.
 
 An agent runs in an empty folder with the user's own environment, as it needs the user's login, so
 a command must name its files by whole paths. It is asked for text alone: Claude Code gets no tools,
-Codex its read-only sandbox; a command of the user's can do what the user can. Flags and output are
-those of the agents' documentation of 2026; neither was run when this was written.
+Codex its read-only sandbox; a command of the user's can do what the user can. Both agents get the
+JSON schema of the answer by their own flag and hold the model to it; where one refuses that, and
+for commands, the schema stands in the prompt. Claude Code 2.1 and Codex 0.169 were run so against
+local servers in place of their providers; no answer of a real model was seen.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from bilevel.errors import ConfigError, ContextTooLong, LLMError, LLMRejected, LLMUnavailable
+from bilevel.errors import ContextTooLong, LLMError, LLMRejected, LLMUnavailable
 from bilevel.llm import child
 from bilevel.llm.asking import checked, request_text
 from bilevel.llm.faults import about_length
+from bilevel.llm.forms import LENGTHS, narrow
+from bilevel.llm.programs import SAID_CHARS, SCHEMA, SCHEMA_FILE, Agent, Answer, agent, total
 from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
 TIMEOUT = 900.0
 REPAIRS = 1
-SAID_CHARS = 300
 LOGIN = ("/login", "log in", "logged in", "login", "401", "unauthorized", "api key", "api_key")
-SYSTEM = (
-    "You answer requests of a program. Each answer is one text in just the form that the request "
-    "asks for. You have no tools and need none; ask nothing back."
-)
+FLAG_CHARS = 100_000  # Linux takes 131,072 bytes in one argument
+# What the agents' command lines and providers say of a flag or a schema that they do not take.
+NO_SCHEMA = (
+    "json-schema", "output-schema", "invalid schema", "invalid_json_schema", "unknown option",
+    "unexpected argument",
+)  # fmt: skip
 
-__all__ = ["AGENTS", "Agent", "AgentLLM", "Answer", "agent"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an agent said. Tokens and cost (US dollars) are None where it does not tell.
-
-    error: why it gave no answer, "" if it did.
-    """
-
-    text: str
-    error: str = ""
-    model: str = ""
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    tokens_cached: int | None = None
-    cost: float | None = None
-    reasoning: str = ""
-    finish: str = "stop"
+__all__ = ["AgentLLM", "agent"]
 
 
-@dataclass(frozen=True)
-class Agent:
-    """A program to ask. read: its output as an answer.
-
-    install, login, mend: what its user can do.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    read: Callable[[str], Answer]
-    install: str
-    login: str = ""
-    mend: str = "mend that"
+class _SchemaRefused(LLMError):
+    """The agent does not take the schema by its flag."""
 
 
 class AgentLLM:
@@ -82,6 +55,7 @@ class AgentLLM:
         self.name = agent.name
         self._agent = agent
         self._timeout = TIMEOUT if timeout is None else timeout
+        self._holds = bool(agent.holds)
 
     def complete(
         self,
@@ -96,8 +70,15 @@ class AgentLLM:
         A failure that was paid for is UNUSABLE. Raises LLMRejected (not installed, not logged in)
         and LLMUnavailable (time-out, any other failure).
         """
-        ask = request_text(messages, schema, max_tokens)
-        answer, seconds = self._ask(ask)
+        held = _sent(schema) if self._holds and schema else ""
+        held = held if len(held) <= FLAG_CHARS else ""
+        ask = request_text(messages, schema, max_tokens, told=not held)
+        try:
+            answer, seconds = self._ask(ask, held)
+        except _SchemaRefused:
+            self._holds, held = False, ""
+            ask = request_text(messages, schema, max_tokens)
+            answer, seconds = self._ask(ask)
         answers = [answer]
         for _ in range(REPAIRS):
             _, problem = checked(answers[-1].text, schema)
@@ -105,21 +86,25 @@ class AgentLLM:
                 break
             again = f"Your answer was:\n\n{answers[-1].text}\n\nIt cannot be used: {problem}. "
             try:
-                answer, more = self._ask(f"{ask}\n{again}Give the whole answer again, mended.\n")
+                text = f"{ask}\n{again}Give the whole answer again, mended.\n"
+                answer, more = self._ask(text, held)
             except LLMError:
                 break  # What the first answer is worth, its reader says; it has been paid for.
             answers.append(answer)
             seconds += more
-        return self._reply(answers, schema, seconds)
+        form = ("narrow_schema" if held else "text") if schema else ""
+        return replace(self._reply(answers, schema, seconds), form=form)
 
     def close(self) -> None:
         pass
 
-    def _ask(self, text: str) -> tuple[Answer, float]:
-        """The answer to one prompt, and the seconds that it took."""
+    def _ask(self, text: str, held: str = "") -> tuple[Answer, float]:
+        """The answer to one prompt, and the seconds that it took. held: the schema for a flag."""
         agent = self._agent
+        flags = [word.replace(SCHEMA, held) for word in agent.holds] if held else []
+        command = [*agent.command[:2], *flags, *agent.command[2:]]
         try:
-            done = child.run(agent.command, text, self._timeout)
+            done = child.run(command, text, self._timeout, {SCHEMA_FILE: held} if held else None)
         except OSError as error:
             raise LLMRejected(
                 f"{agent.command[0]} cannot be started ({error}); {agent.install}"
@@ -132,8 +117,11 @@ class AgentLLM:
         answer = agent.read(done.out)
         if done.exit == 0 and not answer.error:
             return answer, done.seconds
-        said = " ".join((answer.error or done.err or done.out).split())[-SAID_CHARS:] or "nothing"
+        words = answer.error or done.err or done.out if done.out.strip() else done.err
+        said = " ".join(words.split())[-SAID_CHARS:] or "nothing"
         why = f"{agent.name} failed (exit status {done.exit}) and said: {said}"
+        if held and any(mark in said.lower() for mark in NO_SCHEMA):
+            raise _SchemaRefused(why)
         if agent.login and any(mark in said.lower() for mark in LOGIN):
             raise LLMRejected(f"{why}; {agent.login}, then resume the run")
         if about_length(said):
@@ -150,9 +138,9 @@ class AgentLLM:
         return Reply(
             text=last.error or text,
             model=last.model or self.name,
-            tokens_in=_sum([a.tokens_in for a in answers]) or 0,
-            tokens_out=_sum([a.tokens_out for a in answers]) or 0,
-            tokens_cached=_sum([a.tokens_cached for a in answers]) or 0,
+            tokens_in=total([a.tokens_in for a in answers]) or 0,
+            tokens_out=total([a.tokens_out for a in answers]) or 0,
+            tokens_cached=total([a.tokens_cached for a in answers]) or 0,
             cost=sum(costs) if len(costs) == len(answers) else None,
             counted=all(None not in (a.tokens_in, a.tokens_out) for a in answers),
             seconds=seconds,
@@ -162,135 +150,6 @@ class AgentLLM:
         )
 
 
-def agent(spec: str, environ_path: str | None = None) -> Agent:
-    """The program that `claude-code`, `codex`, either with /MODEL, or `command:...` names.
-
-    environ_path: where programs are looked for, None for the user's PATH. Raises ConfigError when
-    the program is not there.
-    """
-    if spec.startswith("command:"):
-        made = _command(spec)
-    else:
-        name, _, model = spec.partition("/")
-        made = AGENTS[name](spec, model)
-    if shutil.which(made.command[0], path=environ_path) is None:
-        raise ConfigError(
-            f"--llm {spec} needs the program {made.command[0]}, which is not there; {made.install}"
-        )
-    return made
-
-
-def _command(spec: str) -> Agent:
-    try:
-        command = tuple(shlex.split(spec.removeprefix("command:")))
-    except ValueError as error:
-        raise ConfigError(f"--llm {spec}: {error}; quote it as a shell would") from error
-    if not command:
-        raise ConfigError('--llm command: names no program; give one, as in command:"prog args"')
-    install = "install it, or give its whole path"
-    mend = "mend that (it runs in an empty folder: give whole paths)"
-    return Agent(spec, command, lambda out: Answer(out), install, mend=mend)
-
-
-def _claude(name: str, model: str) -> Agent:
-    command = [
-        "claude", "-p", "--output-format", "json", "--tools", "", "--strict-mcp-config",
-        "--no-session-persistence", "--system-prompt", SYSTEM,
-    ]  # fmt: skip
-    return Agent(
-        name,
-        (*command, *(("--model", model) if model else ())),
-        _read_claude,
-        "install Claude Code (npm install -g @anthropic-ai/claude-code)",
-        "log in (run `claude`, then /login) or set ANTHROPIC_API_KEY",
-    )
-
-
-def _codex(name: str, model: str) -> Agent:
-    command = ["codex", "exec", "--json", "--skip-git-repo-check", "--ephemeral"]
-    command += ["--sandbox", "read-only", *(("--model", model) if model else ()), "-"]
-    return Agent(
-        name,
-        tuple(command),
-        _read_codex,
-        "install Codex (npm install -g @openai/codex)",
-        "log in (codex login)",
-    )
-
-
-AGENTS: Mapping[str, Callable[[str, str], Agent]] = {"claude-code": _claude, "codex": _codex}
-
-
-def _read_claude(out: str) -> Answer:
-    """The answer in the JSON of `claude -p --output-format json`."""
-    found = _json(out)
-    if isinstance(found, list):  # Every event, where the user's settings ask for them.
-        found = next((e for e in reversed(found) if _of(e, "type") == "result"), None)
-    if not isinstance(found, dict):
-        return Answer("", error=f"no result (no JSON): {out[-SAID_CHARS:]}")
-    error = _of(found, "result") if found.get("is_error") else ""
-    if not isinstance(found.get("result"), str):
-        error = f"no result ({_of(found, 'subtype')}): {out[-SAID_CHARS // 2 :]}"
-    usage = found.get("usage")
-    read = [_count(usage, f"{kind}input_tokens") for kind in ("", "cache_creation_", "cache_read_")]
-    cost = found.get("total_cost_usd")
-    models = found.get("modelUsage")
-    return Answer(
-        _of(found, "result"),
-        error=error,
-        model=", ".join(models) if isinstance(models, dict) else "",
-        tokens_in=_sum(read),
-        tokens_out=_count(usage, "output_tokens"),
-        tokens_cached=read[2],
-        cost=float(cost) if isinstance(cost, int | float) else None,
-        finish="length" if found.get("stop_reason") == "max_tokens" else "stop",
-    )
-
-
-def _read_codex(out: str) -> Answer:
-    """The answer in the JSON lines of `codex exec --json`."""
-    events = [event for line in out.splitlines() if isinstance(event := _json(line), dict)]
-    said: dict[str, list[str]] = {"agent_message": [], "reasoning": []}
-    usage: list[Any] = []
-    errors: list[str] = []
-    for event in events:
-        item = event.get("item")
-        if event.get("type") == "item.completed" and _of(item, "type") in said:
-            said[_of(item, "type")].append(_of(item, "text"))
-        elif event.get("type") == "turn.completed":
-            usage.append(event.get("usage"))
-        elif event.get("type") in ("turn.failed", "error"):
-            errors.append(_of(event.get("error"), "message") or _of(event, "message"))
-    done = bool(usage and said["agent_message"])
-    return Answer(
-        said["agent_message"][-1] if done else "",
-        error="" if done else "; ".join(filter(None, errors)) or f"no answer: {out[-SAID_CHARS:]}",
-        tokens_in=_sum([_count(u, "input_tokens") for u in usage]),
-        tokens_out=_sum([_count(u, "output_tokens") for u in usage]),
-        tokens_cached=_sum([_count(u, "cached_input_tokens") for u in usage]),
-        reasoning="\n".join(said["reasoning"]),
-    )
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return None
-
-
-def _of(value: Any, name: str) -> str:
-    """A text in an object, "" where there is none."""
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else ""
-
-
-def _count(usage: Any, name: str) -> int | None:
-    found = usage.get(name) if isinstance(usage, dict) else None
-    return found if isinstance(found, int) else None
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    """The sum of those that are known; None where none is."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+def _sent(schema: Schema) -> str:
+    """The schema as OpenAI's strict mode takes it, which Codex asks for."""
+    return json.dumps(narrow(schema, LENGTHS))

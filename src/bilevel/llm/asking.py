@@ -20,9 +20,15 @@ __all__ = ["bare", "checked", "example", "misfit", "request_text"]
 
 
 def request_text(
-    messages: Sequence[Message], schema: Schema | None = None, max_tokens: int | None = None
+    messages: Sequence[Message],
+    schema: Schema | None = None,
+    max_tokens: int | None = None,
+    told: bool = True,
 ) -> str:
-    """The whole request as Markdown: what was said so far, and which form the answer must have."""
+    """The whole request as Markdown: what was said so far, and which form the answer must have.
+
+    told: False where the schema goes along by a way of its own.
+    """
     parts = []
     for message in messages:
         said = {"system": "", "user": "", "assistant": "Your earlier answer was:\n\n"}
@@ -30,6 +36,8 @@ def request_text(
     length = "" if max_tokens is None else f" Keep it under {max_tokens} tokens."
     if schema is None:
         parts.append(f"Answer with the text that is asked for and nothing else.{length}")
+    elif not told:
+        parts.append(f"Answer in the form of the JSON schema you were given.{length}")
     else:
         parts.append(
             f"Answer with one JSON value that fits this JSON schema, and nothing else.{length}\n\n"

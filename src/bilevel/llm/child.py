@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,15 @@ class Finished:
     seconds: float
 
 
-def run(command: Sequence[str], text: str, timeout: float | None) -> Finished:
+def run(
+    command: Sequence[str],
+    text: str,
+    timeout: float | None,
+    beside: Mapping[str, str] | None = None,
+) -> Finished:
     """Run a program on a text, in an empty folder, with this process's environment.
+
+    beside: texts of files that lie beside that folder, by name; the program finds them as ../NAME.
 
     Its whole process group and all its children are killed when its time is up, when it ends, and
     when this call is interrupted. Raises OSError when it cannot be started.
@@ -37,6 +44,8 @@ def run(command: Sequence[str], text: str, timeout: float | None) -> Finished:
     with tempfile.TemporaryDirectory(prefix="bilevel-ask-") as name:
         folder = Path(name)
         (folder / "in").write_text(text, encoding="utf-8")
+        for label, content in (beside or {}).items():
+            (folder / label).write_text(content, encoding="utf-8")
         (folder / "empty").mkdir()
         # Files, not pipes: a grandchild that holds a pipe would make a program that ended look
         # hung, and one that never reads would block the writer.

@@ -175,7 +175,7 @@ class Script:
     propose: Callable[[Sequence[Message], Schema], str] = lambda messages, _: walk(messages, 0)
     steer: str = steers()
     explore: Callable[[int], str] = lambda session: explored()
-    specify: str = field(default_factory=specified)
+    specify: str | Callable[[Sequence[Message], Schema], str] = field(default_factory=specified)
 
     def say(
         self, purpose: str, session: int, messages: Sequence[Message], schema: Schema | None
@@ -188,7 +188,8 @@ class Script:
             assert schema is not None
             return json.dumps(fitting(schema))
         if purpose == "specify":
-            return self.specify
+            assert schema is not None
+            return self.specify if isinstance(self.specify, str) else self.specify(messages, schema)
         if purpose.startswith(("generate", "repair ")):
             texts = self.sources[session % len(self.sources)]
             repaired = purpose.partition(".")[2]

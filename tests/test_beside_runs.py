@@ -22,7 +22,7 @@ from bilevel.errors import ConfigError
 from bilevel.levels import chosen
 from bilevel.live import Terminal
 from bilevel.model import Begun, Call, Message, Phase, Record, Run, Session, Stop, Trial
-from bilevel.planning import Settings, answers_here, begin, with_sessions
+from bilevel.planning import Settings, answers_here, begin, with_sessions, with_writes
 from bilevel.protocols import Schema
 from bilevel.render import summary_panel
 from bilevel.running import levels_text
@@ -177,6 +177,26 @@ def test_sessions_are_beside_where_the_model_of_level_2_has_cores_of_its_own(
     assert with_sessions(chosen("1,2", llm), "turns", llm, outer).beside is False
     assert with_sessions(chosen("1,2", llm), "beside", llm, outer).beside is True
     assert not with_sessions(chosen("1", llm), "auto", llm, outer).beside
+
+
+@pytest.mark.parametrize(
+    ("llm", "outer", "writes"),
+    [
+        ("embedded", "", "frames"),
+        ("embedded:smollm2-135m", "", "frames"),
+        ("embedded", "deepseek", "classes"),
+        ("deepseek", "embedded", "frames"),
+        ("claude-code/opus", "", "classes"),
+        ("ensemble:embedded,deepseek", "", "frames"),
+    ],
+)
+def test_small_models_fill_frames_and_others_write_classes(
+    llm: str, outer: str, writes: str
+) -> None:
+    plan = chosen("1,2", llm)
+    assert with_writes(plan, "auto", llm, outer).writes == writes
+    assert with_writes(plan, "classes", llm, outer).writes == "classes"
+    assert with_writes(plan, "frames", llm, outer).writes == "frames"
 
 
 def test_who_answers_here_is_asked_one_request_after_the_other() -> None:

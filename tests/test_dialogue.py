@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from bilevel.codec import dump, load
-from bilevel.dialogue import WAYS, Chosen, Researcher, chosen
+from bilevel.dialogue import Researcher
 from bilevel.frames import FRAMES
 from bilevel.gate import Rule, Verdict
+from bilevel.manners import CLASSES, Chosen, chosen, manner
+from bilevel.manners import FRAMES as BY_FRAMES
 from bilevel.merit import Known
 from bilevel.model import Call, MechanismSource, Message, Refusal, Run, Session
 from bilevel.protocols import Schema
@@ -161,7 +163,7 @@ def test_a_session_ends_when_all_candidates_were_refused() -> None:
 def test_it_builds_on_the_best_known_and_says_on_which(count: int) -> None:
     mechanisms = [known(notes(str(i)), f"Mine{i}", stacked=False) for i in range(count)]
     session, calls = hold(*mechanisms, judge=refuses(*["influence"] * 12))
-    turn = WAYS.index("improve")
+    turn = BY_FRAMES.ways.index("improve")
     first, repaired = session.attempts[3 * turn : 3 * turn + 2]
     expected = {0: "fill", 1: "improve"}.get(count, "combine")
     assert first.way == expected
@@ -261,4 +263,54 @@ def test_the_rule_that_the_critique_chose_goes_into_the_source_with_its_conditio
 
 @pytest.mark.parametrize("critique", ["", "[]", "{}", '{"choice": 3}', '{"choice": null}'])
 def test_a_choice_of_no_rule_leaves_all_frames_open(critique: str) -> None:
-    assert chosen(json.dumps({"rule2": RULE}), critique) == Chosen()
+    notes = {"explore": json.dumps({"rule2": RULE}), "critique": critique}
+    assert chosen(notes) == Chosen()
+
+
+FREELY = replace(RUN, outer=replace(RUN.outer, writes="classes"))
+FREE_RULE = {
+    "hook": "accept",
+    "statistic": "how often each neighbourhood was left again",
+    "rule": "keeps what opens a new one",
+    "idea": "Go where nothing was measured",
+    "name": "NewGround",
+}
+
+
+def test_where_classes_are_written_the_rule_is_free_and_so_is_the_source() -> None:
+    session, calls = hold(run=FREELY, specify=json.dumps(FREE_RULE))
+    schemas = {c.purpose: json.loads(c.schema) for c in calls[:3]}
+    rule = schemas["explore"]["properties"]["rule1"]["properties"]
+    assert {key: shape["type"] for key, shape in rule.items()} == dict.fromkeys(rule, "string")
+    assert set(schemas["specify"]["required"]) == set(FREE_RULE)
+    assert calls[-1].schema == "null", "code alone is asked for"
+    text = prompt(calls, "generate 0")
+    assert "Write the whole class `NewGround(Mechanism)` with the hook `accept`" in text
+    for part in ("statistic", "rule", "idea"):
+        assert FREE_RULE[part] in text
+    assert [a.way for a in session.attempts] == ["write"]
+    assert {c.max_tokens for c in calls} == {CLASSES.round_tokens, CLASSES.source_tokens}
+
+
+def test_classes_are_asked_for_in_several_ways() -> None:
+    some, none = [known(notes("one"))], list[Known]()
+    for there, wanted in ((none, "write"), (some, "improve")):
+        run = replace(FREELY, outer=replace(FREELY.outer, repairs=0))
+        session, _ = hold(
+            *there, run=run, judge=refuses(*["influence"] * 9), specify=json.dumps(FREE_RULE)
+        )
+        assert [a.way for a in session.attempts] == ["write", wanted, "write", "complete"]
+
+
+@pytest.mark.parametrize("bad", [{"hook": "evaluate"}, {"rule": 3}, {"name": None}])
+def test_a_free_rule_that_lacks_a_part_is_no_specification(bad: dict[str, object]) -> None:
+    session, _ = hold(run=FREELY, specify=json.dumps(FREE_RULE | bad))
+    assert not session.attempts
+
+
+def test_after_a_session_without_a_class_frames_are_filled() -> None:
+    failed, _ = hold(run=FREELY, judge=refuses(*["parse"] * 99), specify=json.dumps(FREE_RULE))  # type: ignore[arg-type]
+    held, _ = hold(run=FREELY, specify=json.dumps(FREE_RULE))
+    assert manner("classes", []) is manner("classes", [held]) is CLASSES
+    assert manner("classes", [held, failed]) is manner("classes", [failed, held]) is BY_FRAMES
+    assert manner("frames", [held]) is BY_FRAMES

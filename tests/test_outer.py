@@ -18,6 +18,7 @@ from bilevel.model import (
     Fault,
     Layering,
     MechanismSource,
+    Message,
     Proposal,
     Record,
     Run,
@@ -26,6 +27,7 @@ from bilevel.model import (
     Stop,
     Trial,
 )
+from bilevel.protocols import Schema
 from bilevel.resuming import timeless
 from bilevel.sandbox.errors import MechanismTimeout
 from bilevel.stack import Layer
@@ -42,6 +44,7 @@ from outer_worlds import (
     TrustedSandbox,
     calm,
     explored,
+    fitting,
     levels,
     notes,
     obliging,
@@ -196,6 +199,45 @@ def test_what_is_admitted_joins_by_sha_and_decides_under_that_sha() -> None:
     ]
     assert {m.note for p in of(since, Proposal) for m in p.moves} == {"one"}
     assert {m.note for p in of(log[: log.index(added)], Proposal) for m in p.moves} == {""}
+
+
+FREE_RULE = {
+    "hook": "accept",
+    "statistic": "how many plans were made",
+    "rule": "keeps what has a score at every third",
+    "idea": "Wander off now and then",
+    "name": "WanderOff",
+}
+REMEMBERS = source(
+    "def __init__(self):",
+    "    self.turn = 0",
+    "def plan(self, view, moves):",
+    "    self.turn += 1",
+    "    return [m.edit(note='turn ' + str(self.turn)) for m in moves]",
+    "def accept(self, view, trial, keep):",
+    "    return keep or (trial.score is not None and self.turn % 3 == 0)",
+)
+
+
+@pytest.mark.usefixtures("real_gate")
+def test_a_class_of_any_rule_joins_remembers_and_replays_and_frames_follow_a_failure() -> None:
+    def specified(messages: Sequence[Message], schema: Schema) -> str:
+        free = "hook" in schema["properties"]
+        return json.dumps(FREE_RULE if free else {**fitting(schema), "name": "Mine"})
+
+    script = Script(sources=((REMEMBERS,), (INERT,), (notes("three"),)), specify=specified)
+    log = recorded(script, run=planned(evals=12, writes="classes"))
+    first, second, third = of(log, Session)[:3]
+    assert first.admitted
+    assert "self.turn += 1" in first.attempts[-1].source
+    assert not second.admitted
+    assert {"turn 1", "turn 2", "turn 3"} <= {m.note for p in of(log, Proposal) for m in p.moves}
+    assert {d.hook for d in of(log, Decision) if d.before != d.after} == {"plan", "accept"}
+    assert {a.way for a in (*first.attempts, *second.attempts)} <= {"write", "improve", "repair"}
+    assert {a.way for a in third.attempts} <= {"fill", "improve", "repair"}
+    texts = [r.rationale for r in of(log, MechanismSource) if r.sha == first.admitted]
+    assert "Wander off now and then" in texts[0]
+    assert replayed(log, planned(evals=12, writes="classes")).difference is None
 
 
 @pytest.mark.usefixtures("real_gate")

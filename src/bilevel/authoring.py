@@ -51,7 +51,7 @@ RETURNS = {
 
 @dataclass(frozen=True)
 class Specification:
-    """What the third round fixed, before any code."""
+    """What the third round fixed, before any code. frame: without holes where it is told freely."""
 
     name: str
     idea: str
@@ -68,19 +68,28 @@ def specification_schema(does: str = "") -> dict[str, Any]:
 
     does: of the rule that was chosen, whose condition then stands; "" for none.
     """
-    condition = {"condition": {"type": "string", "minLength": 8, "maxLength": 100}}
-    return _object(
-        {
-            "does": {"enum": [frame.does for frame in FRAMES if does in ("", frame.does)]},
-            **({} if does else condition),
-            "idea": {"type": "string", "minLength": 8, "maxLength": 140},
-            "name": {"type": "string", "pattern": NAME},
-        }
+    condition = {"condition": text_of(100)}
+    return object_of(
+        does={"enum": [frame.does for frame in FRAMES if does in ("", frame.does)]},
+        **({} if does else condition),
+        idea=text_of(140),
+        name={"type": "string", "pattern": NAME},
+    )
+
+
+def class_specification_schema() -> dict[str, Any]:
+    """JSON schema of the third round where a class is to be written: hook, statistic and rule."""
+    return object_of(
+        hook={"enum": list(SIGNATURES)},
+        statistic=text_of(300),
+        rule=text_of(400),
+        idea=text_of(200),
+        name={"type": "string", "pattern": NAME},
     )
 
 
 def parse_specification(text: str, when: str = "") -> Specification | None:
-    """The specification in a reply; None when it is none.
+    """The specification in a reply, of either schema; None when it is none.
 
     when: the condition of the rule that was chosen; "" takes the reply's.
     """
@@ -88,18 +97,31 @@ def parse_specification(text: str, when: str = "") -> Specification | None:
         reply = json.loads(text)
     except json.JSONDecodeError:
         return None
+    if not isinstance(reply, dict):
+        return None
     fields = ("name", "idea", "does", *(() if when else ("condition",)))
-    if not isinstance(reply, dict) or not all(isinstance(reply.get(f), str) for f in fields):
+    if reply.get("hook") in SIGNATURES:
+        fields = ("name", "idea", "hook", "statistic", "rule")
+    if not all(isinstance(reply.get(f), str) for f in fields):
         return None
     said = {f: plain(reply[f]) for f in fields}
-    frames = [frame for frame in FRAMES if frame.does == said["does"]]
+    if "hook" in said:
+        frames = [Frame(reply["hook"], _quiet(said["rule"]), (), (), "")]
+    else:
+        frames = [frame for frame in FRAMES if frame.does == said["does"]]
     if not frames:
         return None
-    condition = _quiet(when or said["condition"])
+    condition = _quiet(when or said["condition"]) if "does" in said else _quiet(said["statistic"])
     return Specification(_class_name(said["name"]), _quiet(said["idea"]), frames[0], condition)
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def text_of(most: int) -> dict[str, Any]:
+    """JSON schema of a text of 8 to so many characters."""
+    return {"type": "string", "minLength": 8, "maxLength": most}
+
+
+def object_of(**properties: Any) -> dict[str, Any]:
+    """JSON schema of an object that has just these keys."""
     return {
         "type": "object",
         "properties": properties,
@@ -142,7 +164,7 @@ def fill_schema(frame: Frame) -> dict[str, Any]:
     names = [re.escape(f"{n.name}[name]" if n.each else n.name) for n in names_of(frame)]
     words = "|".join([*names, *LANGUAGE])
     pattern = f"^({words}|[0-9(-])({words}|{MARKS}){{0,{LONGEST}}}$"
-    return _object({h.name: {"type": "string", "pattern": pattern} for h in frame.holes})
+    return object_of(**{h.name: {"type": "string", "pattern": pattern} for h in frame.holes})
 
 
 def assembled(spec: Specification, reply: str) -> str:

@@ -80,14 +80,13 @@ def estimate(
     """
     from bilevel.estimate import estimate as expected
     from bilevel.levels import chosen
-    from bilevel.planning import Settings, planned
+    from bilevel.planning import Settings, planned, with_writes
     from bilevel.prices import of_models, parse, today
     from bilevel.render_costs import estimate_view
     from bilevel.task_jobs import timed_baseline
 
-    outer = replace(
-        chosen(levels, llm), every=every, cycles=cycles, candidates=candidates, repairs=repairs
-    )
+    plan = with_writes(chosen(levels, llm), "auto", llm, llm_outer or "")
+    outer = replace(plan, every=every, cycles=cycles, candidates=candidates, repairs=repairs)
     settings = Settings(
         evals,
         llm=llm,

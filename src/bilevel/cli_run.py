@@ -40,6 +40,7 @@ from bilevel.cli_run_options import (
     Sham,
     Stack,
     Task,
+    Writes,
 )
 from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
 from bilevel.errors import ConfigError
@@ -75,9 +76,9 @@ def demo(
     The first time, the model's weights (1.1 GB) are fetched and verified.
     """
     from bilevel.levels import chosen
-    from bilevel.planning import Settings, with_sessions
+    from bilevel.planning import Settings, with_sessions, with_writes
 
-    plan = with_sessions(chosen(levels, llm), "auto", llm, "")
+    plan = with_writes(with_sessions(chosen(levels, llm), "auto", llm, ""), "auto", llm, "")
     outer = replace(plan, every=3, cycles=2, candidates=2, repairs=1)
     settings = Settings(evals, seed, llm, outer=outer, allow_weak=allow_weak_sandbox)
     _start("gpt", settings, home, False, _typed(context))
@@ -105,6 +106,7 @@ def run(
     llm_outer: LlmOuter = None,
     sham: Sham = False,
     sessions: Sessions = "auto",
+    writes: Writes = "auto",
     every: Every = 5,
     cycles: Cycles = 2,
     layers: Layers = 3,
@@ -133,15 +135,18 @@ def run(
     bilevel run task.toml --llm deepseek --budget usd=2,wall=8h,2:tokens=300k
     """
     from bilevel.levels import chosen
-    from bilevel.planning import Settings, with_sessions
+    from bilevel.planning import Settings, with_sessions, with_writes
 
     evals, time, terms = split(terms_of(budget, price), evals, wall)
     recorded, tape = _tape(replay, mixed, llm, llm_outer or "", home)
     if recorded is not None:
         llm, llm_outer = recorded.llm, recorded.llm_outer
     plan = with_sessions(chosen(levels, llm, sham), sessions, llm, llm_outer or "")
-    if recorded is not None and sessions == "auto":
-        plan = replace(plan, beside=recorded.outer.beside)
+    plan = with_writes(plan, writes, llm, llm_outer or "")
+    if recorded is not None:
+        beside = recorded.outer.beside if sessions == "auto" else plan.beside
+        plan = replace(plan, beside=beside)
+        plan = with_writes(plan, writes if writes != "auto" else recorded.outer.writes, llm, "")
     outer = replace(
         plan,
         every=every,

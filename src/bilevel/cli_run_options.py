@@ -82,6 +82,15 @@ Sessions = Annotated[
         rich_help_panel=OUTER,
     ),
 ]
+Writes = Annotated[
+    Literal["auto", "frames", "classes"],
+    typer.Option(
+        help="What Level 2 writes. frames: it chooses a rule from lists and writes the expressions "
+        "in it, which a small model manages. classes: any rule, as a whole class, until a session "
+        "ends with none; from then on frames. auto: frames with the embedded LLM, else classes.",
+        rich_help_panel=OUTER,
+    ),
+]
 Every = Annotated[
     int,
     typer.Option(help="Evaluations between two steerings (a cycle).", rich_help_panel=OUTER),

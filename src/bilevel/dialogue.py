@@ -8,7 +8,6 @@ Each source goes to the gate; its refusal goes back in words, up to `repairs` ti
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +16,9 @@ from bilevel import authoring
 from bilevel.authoring import Specification
 from bilevel.briefing import briefing, shorter_briefings
 from bilevel.errors import OverBudget
-from bilevel.frames import COUNTED, observed, serving
 from bilevel.gate import Verdict
 from bilevel.history import History
+from bilevel.manners import Manner, chosen, manner
 from bilevel.mechanism import View
 from bilevel.merit import Known
 from bilevel.model import Attempt, MechanismSource, Message, Prompt, Reply, Run, Session
@@ -29,19 +28,6 @@ from bilevel.seeds import derive
 from bilevel.sessions import Way
 from bilevel.steering_words import plain
 from bilevel.tape import Tape
-
-ROUND_TOKENS = 400
-SOURCE_TOKENS = 700
-RULES = 3
-WAYS: tuple[Way, ...] = ("fill", "improve", "fill", "complete")
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Of the rule that the critique chose: what it does, one of the frames, and when, in words."""
-
-    does: str = ""
-    when: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,7 @@ class Researcher:
         OverBudget where it could not even begin.
         """
         notes = self._rounds(view, cycle, known)
-        spec = authoring.parse_specification(notes.get("specify", ""), _rule_of(notes).when)
+        spec = authoring.parse_specification(notes.get("specify", ""), chosen(notes).when)
         attempts = [] if spec is None else self._generate(view, cycle, spec, known)
         admitted = attempts[-1].sha if attempts and not attempts[-1].rule else ""
         return Session(
@@ -77,14 +63,17 @@ class Researcher:
         """What was said in each round before the sources; at least in the first."""
         notes: dict[str, str] = {}
         rounds: list[Message] = []
+        manner = self._manner()
         removable = [k.source.name for k in known if k.stacked]
         for name in ("explore", "critique", "specify"):
             if name == "explore":
-                schema = _explore_schema(view, removable, derive(self.run.seed, "ways", cycle))
+                schema = manner.explore(view, removable, derive(self.run.seed, "ways", cycle))
+            elif name == "critique":
+                rounds.append(Message("user", render("research_critique").strip()))
+                schema = manner.critique
             else:
-                rounds.append(Message("user", render(f"research_{name}").strip()))
-                specify = authoring.specification_schema(_rule_of(notes).does)
-                schema = _CRITIQUE if name == "critique" else specify
+                rounds.append(Message("user", render(manner.ask).strip()))
+                schema = manner.specify(chosen(notes))
             try:
                 notes[name] = self._round(known, rounds, schema, view, cycle, name)
             except OverBudget:
@@ -93,6 +82,9 @@ class Researcher:
                 break
             rounds.append(Message("assistant", notes[name]))
         return notes
+
+    def _manner(self) -> Manner:
+        return manner(self.run.outer.writes, self.history.sessions)
 
     def _round(
         self,
@@ -109,7 +101,8 @@ class Researcher:
             first = briefing(self.run, self.history, view, known)
             less = shorter_briefings(self.run, self.history, view, known, rounds)
             talk = [*first, *rounds]
-            return self._reply(talk, schema, view, cycle, purpose, ROUND_TOKENS, less)
+            most = self._manner().round_tokens
+            return self._reply(talk, schema, view, cycle, purpose, most, less)
 
         reply = said(rounds, name)
         reason = misfit(reply.text, schema) if reply.form in UNENFORCED else ""
@@ -127,16 +120,16 @@ class Researcher:
     ) -> list[Attempt]:
         """Attempts until one is admitted or a limit met; only the last can be admitted."""
         attempts: list[Attempt] = []
-        sources = [k.source for k in known]
+        sources, manner = [k.source for k in known], self._manner()
         for turn in range(self.run.outer.candidates):
-            way = _way(turn, len(sources))
+            way = manner.way(turn, len(sources))
             talk, schema = _request(way, spec, view, sources)
             for repair in range(self.run.outer.repairs + 1):
                 purpose = f"generate {turn}" if not repair else f"repair {turn}.{repair}"
                 try:
                     less = authoring.shorter(talk)
                     reply = self._reply(
-                        talk, schema, view, cycle, purpose, SOURCE_TOKENS, less
+                        talk, schema, view, cycle, purpose, manner.source_tokens, less
                     ).text
                 except OverBudget:
                     return attempts
@@ -173,31 +166,6 @@ class Researcher:
         )
 
 
-def _rule_of(notes: Mapping[str, str]) -> Chosen:
-    return chosen(notes.get("explore", ""), notes.get("critique", ""))
-
-
-def chosen(explored: str, criticised: str) -> Chosen:
-    """The chosen rule of two replies; an empty one where they do not fit their schemas."""
-    try:
-        rules, choice = json.loads(explored), json.loads(criticised)["choice"]
-        rule = rules[f"rule{choice}"]
-        when = rule["when"]
-        code = COUNTED[when["counted"]].code
-        words = f"{when['counted']}, `{code}`, is {when['compared']} {when['number']}"
-        return Chosen(str(rule["then"]), words)
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return Chosen()
-
-
-def _way(turn: int, known: int) -> Way:
-    """How the turn-th source is asked for; with nothing to build on a frame is filled."""
-    way = WAYS[turn % len(WAYS)]
-    if way == "improve":
-        return "combine" if known > 1 else "improve" if known else "fill"
-    return way
-
-
 def _request(
     way: Way, spec: Specification, view: View, sources: Sequence[MechanismSource]
 ) -> tuple[list[Message], dict[str, Any] | None]:
@@ -232,53 +200,3 @@ def _removed(explored: str, known: Sequence[Known]) -> Mapping[str, str]:
     name = reply.get("remove", "") if isinstance(reply, dict) else ""
     named = [k.source.sha for k in known if k.stacked and k.source.name == name]
     return dict.fromkeys(named[-1:], "a session of Level 2 asked for it")
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _text(most: int) -> dict[str, Any]:
-    return {"type": "string", "minLength": 8, "maxLength": most}
-
-
-def _explore_schema(view: View, removable: Sequence[str], seed: int) -> dict[str, Any]:
-    """Three rules that each count something else; what each may count is drawn by the seed."""
-    spans = observed(view)
-    counted = list(spans)
-    random.Random(seed).shuffle(counted)
-    rules = {
-        f"rule{i + 1}": {
-            "anyOf": [_rule(what, *spans[what]) for what in counted[i::RULES] or counted]
-        }
-        for i in range(RULES)
-    }
-    remove = {"remove": {"enum": ["", *removable]}} if removable else {}
-    return _object(wastes=_list(_text(120), 2), **rules, **remove)
-
-
-def _rule(counted: str, low: int, high: int) -> dict[str, Any]:
-    """A rule on what is counted, compared with a number on whose both sides this trace has been."""
-    above = {"type": "integer", "minimum": low, "maximum": high - 1}
-    below = {"type": "integer", "minimum": low + 1, "maximum": high}
-    when = [
-        _object(counted={"const": counted}, compared={"const": compared}, number=number)
-        for compared, number in (("above", above), ("below", below))
-    ]
-    does = {"enum": [frame.does for frame in serving(counted)]}
-    return _object(when={"anyOf": when}, then=does, why=_text(100))
-
-
-def _list(items: dict[str, Any], count: int) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": count, "maxItems": count}
-
-
-_CRITIQUE = _object(
-    rules=_list(_object(acts=_text(60), risk=_text(80)), RULES),
-    choice={"enum": [*range(1, RULES + 1)]},
-)

@@ -271,7 +271,8 @@ class OuterPlan:
     at fields to borrow from. screening: whether the gate tries a source on a surrogate. sources:
     how Level 2 comes by them, by the rounds of a session, or by one that is submitted before a
     step, which may be any. beside: whether sessions of rounds are held while the inner loop goes
-    on; if not, the two take turns.
+    on; if not, the two take turns. writes: what they write, the expressions of a frame, or whole
+    classes until a session admits none.
     """
 
     steering: bool = False
@@ -285,6 +286,7 @@ class OuterPlan:
     screening: bool = True
     sources: Literal["rounds", "submitted"] = "rounds"
     beside: bool = False
+    writes: Literal["frames", "classes"] = "frames"
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,16 @@ def with_sessions(plan: OuterPlan, sessions: str, llm: str, outer: str) -> Outer
     return replace(plan, beside=free if sessions == "auto" else sessions == "beside")
 
 
+def with_writes(plan: OuterPlan, writes: str, llm: str, outer: str) -> OuterPlan:
+    """The plan with what Level 2 writes, `frames` or `classes`; `auto` decides.
+
+    auto: frames with the embedded LLM, which is small; classes with all others.
+    """
+    small = _kind(outer or members(llm)[0]) == "embedded"
+    told = ("frames" if small else "classes") if writes == "auto" else writes
+    return replace(plan, writes="classes" if told == "classes" else "frames")
+
+
 def _screened(plan: OuterPlan) -> OuterPlan:
     """The plan without screening where its library is missing; whoever introduces a run says so."""
     return plan if can_screen() else replace(plan, screening=False)

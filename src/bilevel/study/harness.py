@@ -17,7 +17,7 @@ from bilevel.compare import FREE, PAUSE, PLAIN, Cell, Comparison, Plan, Screen, 
 from bilevel.errors import RunBusy
 from bilevel.levels import NO_LLM, chosen
 from bilevel.model import Borrowed, OuterPlan
-from bilevel.planning import Settings
+from bilevel.planning import Settings, with_writes
 from bilevel.protocols import LLM
 from bilevel.seeds import generator
 from bilevel.study.builds import Ledger, Noting, path_of
@@ -93,7 +93,9 @@ def _outer(arm: ArmSection, llm: str, common: OuterSection) -> OuterPlan:
     given = {**common.given(), **arm.outer.given()}
     plan = chosen(arm.levels or "1", arm.llm or llm, arm.sham or False)
     # Without outer levels their settings would only make equal runs look different.
-    return replace(plan, **given) if arm.levels not in (None, "1") else plan
+    if arm.levels in (None, "1"):
+        return plan
+    return replace(with_writes(plan, "auto", arm.llm or llm, ""), **given)
 
 
 def plan_of(

@@ -53,6 +53,7 @@ class OuterSection:
     repairs: Whole | None = None
     domains: Literal["hint", "none"] | None = None
     screening: bool | None = None
+    writes: Literal["frames", "classes"] | None = None
 
     def given(self) -> dict[str, Any]:
         """What is set, by name."""

@@ -59,9 +59,9 @@ class OuterLoop:
 
     levels: those that took part. sham: Level 2's code was left out. beside: its sessions were held
     while the inner loop went on. writes: what its sessions write, `frames` or `classes`. sandbox:
-    how well generated code was held, "" where there was none. admitted: sessions that ended with a mechanism.
-    refused: attempts by the gate's rule that refused them. joined, faults: of layers. layers:
-    names of those on the stack at the end, lowest first. usage: by level.
+    how well generated code was held, "" where there was none. admitted: sessions that ended with a
+    mechanism. refused: attempts by the gate's rule that refused them. joined, faults: of layers.
+    layers: names of those on the stack at the end, lowest first. usage: by level.
     """
 
     levels: tuple[str, ...]

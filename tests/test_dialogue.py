@@ -11,7 +11,7 @@ import pytest
 
 from bilevel.codec import dump, load
 from bilevel.dialogue import Researcher
-from bilevel.frames import FRAMES
+from bilevel.frames import FRAMES, serving
 from bilevel.gate import Rule, Verdict
 from bilevel.manners import CLASSES, Chosen, chosen, manner
 from bilevel.manners import FRAMES as BY_FRAMES
@@ -265,6 +265,30 @@ def test_the_rule_that_the_critique_chose_goes_into_the_source_with_its_conditio
 def test_a_choice_of_no_rule_leaves_all_frames_open(critique: str) -> None:
     notes = {"explore": json.dumps({"rule2": RULE}), "critique": critique}
     assert chosen(notes) == Chosen()
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_the_three_rules_do_and_count_something_else_each(seed: int) -> None:
+    made = history(
+        T({"MATRIX_LR": 0.08}, -0.1), T({"MATRIX_LR": 0.01}, -0.2), T({"WEIGHT_DECAY": 0.1}, 0.1)
+    )
+    schema = BY_FRAMES.explore(view_of(made, noise=0.05), [], seed)
+    options = [schema["properties"][f"rule{i}"]["anyOf"] for i in (1, 2, 3)]
+    does = [{d for o in rule for d in o["properties"]["then"]["enum"]} for rule in options]
+    assert all(does)
+    assert not does[0] & does[1] | does[0] & does[2] | does[1] & does[2]
+    for rule in options:
+        for option in rule:
+            when = option["properties"]["when"]["anyOf"][0]["properties"]
+            able = {frame.does for frame in serving(when["counted"]["const"])}
+            assert set(option["properties"]["then"]["enum"]) <= able
+
+
+def test_a_name_that_is_taken_gets_a_number() -> None:
+    one = [known(notes("one")), known(notes("two"), "Mine2")]
+    for there, name in (([], "Mine"), (one[:1], "Mine2"), (one, "Mine3")):
+        _, calls = hold(*there)
+        assert f"class {name}(" in prompt(calls, "generate 0")
 
 
 FREELY = replace(RUN, outer=replace(RUN.outer, writes="classes"))

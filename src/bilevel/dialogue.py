@@ -47,6 +47,7 @@ class Researcher:
         """
         notes = self._rounds(view, cycle, known)
         spec = authoring.parse_specification(notes.get("specify", ""), chosen(notes).when)
+        spec = spec and _named_anew(spec, [k.source.name for k in known])
         attempts = [] if spec is None else self._generate(view, cycle, spec, known)
         admitted = attempts[-1].sha if attempts and not attempts[-1].rule else ""
         return Session(
@@ -164,6 +165,12 @@ class Researcher:
             purpose=purpose,
             shorter=shorter,
         )
+
+
+def _named_anew(spec: Specification, taken: Sequence[str]) -> Specification:
+    """The specification under a name that no known mechanism has."""
+    names = (spec.name, *(f"{spec.name}{n}" for n in range(2, len(taken) + 2)))
+    return replace(spec, name=next(name for name in names if name not in taken))
 
 
 def _request(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bilevel import frames
 from bilevel.authoring import class_specification_schema, object_of, specification_schema, text_of
 from bilevel.frames import COUNTED, observed, serving
 from bilevel.mechanism import View
@@ -83,18 +84,29 @@ def _explore(rules: Sequence[Schema], waste: int, removable: Sequence[str]) -> S
 
 
 def _counted(view: View, removable: Sequence[str], seed: int) -> Schema:
-    """Three rules that each count something else; what each may count is drawn by the seed."""
-    spans = observed(view)
-    counted = list(spans)
-    random.Random(seed).shuffle(counted)
-    rules = [
-        {"anyOf": [_rule(what, *spans[what]) for what in counted[i::RULES] or counted]}
-        for i in range(RULES)
-    ]
+    """Three rules that each count and do something else; what each may is drawn by the seed.
+
+    A small model left free writes the same rule three times.
+    """
+    spans, rng = observed(view), random.Random(seed)
+    counted, does = list(spans), [frame.does for frame in frames.FRAMES]
+    rng.shuffle(counted)
+    rng.shuffle(does)
+    pairs = [(what, deed) for what in counted for deed in does if deed in _served(what)]
+    rules = []
+    for i in range(RULES):
+        own = [p for p in pairs if p[0] in counted[i::RULES] and p[1] in does[i::RULES]]
+        own = own or [p for p in pairs if p[1] in does[i::RULES]] or pairs
+        may = {what: [deed for w, deed in own if w == what] for what, _ in own}
+        rules.append({"anyOf": [_rule(what, *spans[what], deeds) for what, deeds in may.items()]})
     return _explore(rules, 120, removable)
 
 
-def _rule(counted: str, low: int, high: int) -> Schema:
+def _served(counted: str) -> list[str]:
+    return [frame.does for frame in serving(counted)]
+
+
+def _rule(counted: str, low: int, high: int, does: Sequence[str]) -> Schema:
     """A rule on what is counted, compared with a number on whose both sides this trace has been."""
     above = {"type": "integer", "minimum": low, "maximum": high - 1}
     below = {"type": "integer", "minimum": low + 1, "maximum": high}
@@ -102,8 +114,7 @@ def _rule(counted: str, low: int, high: int) -> Schema:
         object_of(counted={"const": counted}, compared={"const": compared}, number=number)
         for compared, number in (("above", above), ("below", below))
     ]
-    does = {"enum": [frame.does for frame in serving(counted)]}
-    return object_of(when={"anyOf": when}, then=does, why=text_of(100))
+    return object_of(when={"anyOf": when}, then={"enum": [*does]}, why=text_of(100))
 
 
 def _free(view: View, removable: Sequence[str], seed: int) -> Schema:

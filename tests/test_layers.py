@@ -8,14 +8,15 @@ ROOT = Path(__file__).parent.parent / "src" / "bilevel"
 LEVELS = tuple(
     set(names.split())
     for names in (
-        "errors space model calls jobs sessions spending seeds prompts codec bilevel __version__",
+        "errors space model calls jobs layers sessions spending seeds prompts codec bilevel "
+        "__version__",
         "mechanism protocols history noise resuming archive",
         "ensemble budget budget_words openings pacing schemas stack evaluate tape offers prompting "
         "proposer steering steering_rules steering_words loop attribution sharing sandbox "
         "misses taped rerun scrubbing",
         "conformance normalise free_names mending vocabulary probing objections gate screening "
-        "surrogate habits diagnostics frames authoring merit briefing dialogue submissions beside "
-        "outer engine replay describe ledger library library_choice library_proposer",
+        "surrogate habits diagnostics frames authoring manners merit briefing dialogue submissions "
+        "beside outer engine replay describe ledger library library_choice library_proposer",
         "mechanisms tasks llm executors store",
         "assemble workspace task_jobs planning exporting prices terms machine stacks "
         "library_records",

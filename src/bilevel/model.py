@@ -16,6 +16,11 @@ from bilevel.jobs import Job as Job
 from bilevel.jobs import JobResult as JobResult
 from bilevel.jobs import Outcome as Outcome
 from bilevel.jobs import Status as Status
+from bilevel.layers import Borrowed as Borrowed
+from bilevel.layers import Decision as Decision
+from bilevel.layers import Fault as Fault
+from bilevel.layers import Layering as Layering
+from bilevel.layers import MechanismSource as MechanismSource
 from bilevel.sessions import Attempt as Attempt
 from bilevel.sessions import Begun as Begun
 from bilevel.sessions import Session as Session
@@ -172,71 +177,6 @@ class Steering:
     cycle: int = 0
     diagnosis: str = ""
     reasons: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MechanismSource:
-    """A mechanism as text; `sha` (sha256 of the source) is its identity everywhere."""
-
-    sha: str
-    name: str
-    source: str
-    rationale: str = ""
-    domain: str = ""
-    origin: str = "hand"
-    parents: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Borrowed:
-    """A mechanism of the library as it stood when a run began.
-
-    record: what earlier runs say of it, in a line; credit: the mean there, a share of decisions.
-    joins: whether it is on the stack from the first step; the others are for Level 2 to build on.
-    """
-
-    source: MechanismSource
-    record: str
-    credit: float
-    joins: bool
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a layer made of the decision that came to it; before and after are JSON texts.
-
-    key: the step, for `accept` the trial. ms: milliseconds. state: the layer's, as JSON, after it.
-    """
-
-    step: int
-    layer: str
-    hook: Literal["plan", "screen", "accept"]
-    key: int
-    before: str
-    after: str
-    ms: float
-    state: str = "{}"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A layer's failure: this one decision fell back to what came in."""
-
-    step: int
-    layer: str
-    hook: str
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Layering:
-    """A layer joined or left the stack, and why."""
-
-    step: int
-    sha: str
-    action: Literal["add", "remove"]
-    why: str
 
 
 @dataclass(frozen=True)

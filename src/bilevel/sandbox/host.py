@@ -30,6 +30,7 @@ OWN_FILES = {
     "bilevel.space": PACKAGE / "space.py",
     "bilevel.calls": PACKAGE / "calls.py",
     "bilevel.jobs": PACKAGE / "jobs.py",
+    "bilevel.layers": PACKAGE / "layers.py",
     "bilevel.sessions": PACKAGE / "sessions.py",
     "bilevel.spending": PACKAGE / "spending.py",
     "bilevel.model": PACKAGE / "model.py",

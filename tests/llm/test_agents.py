@@ -99,7 +99,7 @@ def test_claudes_answer_under_a_schema_is_taken_from_its_own_field(programs: Pat
     ],
 )
 def test_where_the_flag_is_refused_the_schema_is_told(
-    programs: Path, name: str, spec: str, said: str
+    programs: Path, name: str, spec: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = claude_says(GOOD) if name == "claude" else codex_says(GOOD)
     body = "if any('-schema' in word for word in sys.argv):\n    sys.exit(said[0])\nprint(said[1])"
@@ -109,6 +109,8 @@ def test_where_the_flag_is_refused_the_schema_is_told(
     assert [(r.text, r.form) for r in replies] == [(GOOD, "text")] * 2
     held = ["-schema" in str(call["argv"]) for call in calls(programs, name)]
     assert held == [True, False, False], "it is tried once"
+    (warning,) = caplog.messages
+    assert said in warning
     assert '"maximum": 1' in str(calls(programs, name)[-1]["prompt"])
 
 

@@ -16,6 +16,7 @@ local servers in place of their providers; no answer of a real model was seen.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,6 +40,8 @@ NO_SCHEMA = (
 )  # fmt: skip
 
 __all__ = ["AgentLLM", "agent"]
+
+log = logging.getLogger(__name__)
 
 
 class _SchemaRefused(LLMError):
@@ -75,7 +78,8 @@ class AgentLLM:
         ask = request_text(messages, schema, max_tokens, told=not held)
         try:
             answer, seconds = self._ask(ask, held)
-        except _SchemaRefused:
+        except _SchemaRefused as error:
+            log.warning("%s; from now on the schema stands in the prompt", error)
             self._holds, held = False, ""
             ask = request_text(messages, schema, max_tokens)
             answer, seconds = self._ask(ask)

@@ -38,9 +38,17 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "exec": lambda: os.execv("/nonexistent/program", ["program"]),
     "kill": lambda: os.kill(os.getppid(), 0),
 }
+# What a WebAssembly guest must have tried, on whatever system it is.
+GUEST = (*ATTEMPTS, "library")
+WASI = sys.platform == "wasi"
+if WASI:
+    # The one folder it can see, its Python's.
+    ATTEMPTS["library"] = lambda: os.open("/usr/local/lib/new", os.O_WRONLY | os.O_CREAT, 0o600)
 if sys.platform == "darwin":
     del ATTEMPTS["thread"]  # its sandbox binds the whole process, and cannot deny threads
-DENIED = (errno.EPERM, errno.EACCES, errno.EAGAIN)
+DENIED = [errno.EPERM, errno.EACCES, errno.EAGAIN]
+if WASI:
+    DENIED += [errno.ENOENT, errno.ENOTSUP, errno.ENOSYS]  # there is nothing but what was granted
 
 
 def attempt(name: str) -> str:
@@ -49,6 +57,8 @@ def attempt(name: str) -> str:
         ATTEMPTS[name]()
     except OSError as error:
         return "" if error.errno in DENIED else f"{name}: {error}"
+    except AttributeError as error:  # WASI lacks the call
+        return "" if WASI else f"{name}: {error}"
     except RuntimeError as error:  # what Python makes of a thread that may not start
         return "" if name == "thread" else f"{name}: {error}"
     return f"{name} went through"

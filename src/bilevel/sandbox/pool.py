@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bilevel.sandbox import bwrap, policy
+from bilevel.sandbox import bwrap, policy, wasm
 from bilevel.sandbox.bwrap import Bwrap
 from bilevel.sandbox.errors import SandboxRefused
 from bilevel.sandbox.host import Limits, Worker
+from bilevel.sandbox.wasm import WasmWorker
 
 
 class Pool:
@@ -13,7 +14,9 @@ class Pool:
 
     allow_weak: whether a worker may serve that could not lock itself. ring: whether workers start
     inside bubblewrap where it is installed and, by what workers find inside, works; `no_ring` says
-    why it does not.
+    why it does not. wall: `wasm` has every worker run its mechanism in a WebAssembly guest, without
+    such a ring, or refuses; the guest must be compiled first, for minutes, which the first use does
+    unless `wasm.prepare` has.
 
     A program may have any number of sandboxes. Each belongs to one thread at a time, and that has
     to be the main thread or one that stays: the kernel ends a worker with the thread that started
@@ -23,19 +26,30 @@ class Pool:
     """
 
     def __init__(
-        self, limits: Limits | None = None, *, allow_weak: bool = False, ring: bool = True
+        self,
+        limits: Limits | None = None,
+        *,
+        allow_weak: bool = False,
+        ring: bool = True,
+        wall: policy.Wall = "auto",
     ) -> None:
         self.limits = limits or Limits()
         self.allow_weak = allow_weak
-        self.no_ring = "" if ring else "it was not asked for"
+        self.wall = wall
+        self.no_ring = "" if ring and wall == "auto" else "it was not asked for"
         self._ring: Bwrap | None = None
         self._level: policy.Level | None = None
         self._spares: dict[tuple[str, ...], Worker] = {}
 
     def level(self) -> policy.Level:
-        """How well workers on this machine lock themselves, by trying it. Raises SandboxRefused."""
+        """How well workers on this machine lock themselves, by trying it.
+
+        Raises SandboxRefused, and MissingExtra where the wall's library is not installed.
+        """
         if self._level is None:
-            worker = self._ringed() or Worker(self.limits, ())
+            if self.wall == "wasm":
+                wasm.prepare()
+            worker = self._ringed() or self.start(())
             self._level, self._spares[()] = worker.wait_ready(), worker
         return self._level
 
@@ -65,6 +79,8 @@ class Pool:
 
     def start(self, modules: tuple[str, ...]) -> Worker:
         """A worker that has just started, and knows nothing of its level yet."""
+        if self.wall == "wasm":
+            return WasmWorker(self.limits, modules)
         return Worker(self.limits, modules, self._ring)
 
     def _ringed(self) -> Worker | None:

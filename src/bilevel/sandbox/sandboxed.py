@@ -31,10 +31,20 @@ class Sandbox(Pool):
     """Where sources are loaded, each behind a wall of its own; see Pool for threads and limits."""
 
     def __init__(
-        self, limits: Limits | None = None, *, allow_weak: bool = False, ring: bool = True
+        self,
+        limits: Limits | None = None,
+        *,
+        allow_weak: bool = False,
+        ring: bool = True,
+        wall: policy.Wall = "auto",
     ) -> None:
-        super().__init__(limits, allow_weak=allow_weak, ring=ring)
+        super().__init__(limits, allow_weak=allow_weak, ring=ring, wall=wall)
         self.loaded: list[Walled] = []
+
+    @classmethod
+    def again(cls, level: str) -> Sandbox:
+        """A sandbox for what was held at a level before: in a guest, or else as well as can be."""
+        return cls(allow_weak=level == "weak", wall="wasm" if level == "wasm" else "auto")
 
     def load(self, source: str, *, modules: tuple[str, ...] = ()) -> SandboxedMechanism:
         """The source's mechanism, loaded. modules: to be there beside the allowed ones.

@@ -74,12 +74,7 @@ def channel(requests: int, replies: int) -> tuple[Callable[[], Json], Callable[[
 
 def load_own(name: str, path: str) -> types.ModuleType:
     """One file of the package as a module; the package around it stays empty."""
-    parent = name.rpartition(".")[0]
-    while parent and parent not in sys.modules:
-        package = types.ModuleType(parent)
-        package.__path__ = []
-        sys.modules[parent] = package
-        parent = parent.rpartition(".")[0]
+    make_packages(name)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -87,6 +82,16 @@ def load_own(name: str, path: str) -> types.ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def make_packages(name: str) -> None:
+    """Empty packages around a module of that name, where there are none yet."""
+    parent = name.rpartition(".")[0]
+    while parent and parent not in sys.modules:
+        package = types.ModuleType(parent)
+        package.__path__ = []
+        sys.modules[parent] = package
+        parent = parent.rpartition(".")[0]
 
 
 def preload(names: list[str], paths: list[str]) -> list[str]:

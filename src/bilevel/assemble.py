@@ -71,7 +71,7 @@ def conduct(
         budget = Budget(run, workspace.records(run.id), clock(opening))
         edges = _edges(workspace, run, llm, watcher, evaluator, sharing, budget)
         if needs_sandbox(run):
-            edges.sandbox = closing.enter_context(Sandbox(allow_weak=run.sandbox == "weak"))
+            edges.sandbox = closing.enter_context(Sandbox.again(run.sandbox))
         loop = build(run, edges)
         try:
             stop = loop.go()
@@ -152,7 +152,7 @@ def _shared(name: str, llm: LLM) -> LLM:
 @contextmanager
 def _room(run: Run) -> Iterator[tuple[Sandbox, Layers]]:
     """A sandbox for one thread, and fresh layers in it."""
-    with Sandbox(allow_weak=run.sandbox == "weak") as sandbox:
+    with Sandbox.again(run.sandbox) as sandbox:
         yield sandbox, lambda: layers(run, sandbox)
 
 
@@ -160,5 +160,5 @@ def replayed(run: Run, records: Sequence[Record]) -> Replay:
     """A recorded run decided again, its generated code in a sandbox."""
     if not needs_sandbox(run):
         return replay(run, records, lambda: layers(run))
-    with Sandbox(allow_weak=run.sandbox == "weak") as sandbox:
+    with Sandbox.again(run.sandbox) as sandbox:
         return replay(run, records, lambda: layers(run, sandbox), sandbox)

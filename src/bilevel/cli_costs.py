@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from bilevel.cli_options import (
     HERE,
@@ -19,8 +20,18 @@ from bilevel.cli_options import (
     print_json,
     workspace_at,
 )
-from bilevel.cli_run import DEFAULT_LLM, stack_of
-from bilevel.cli_run_options import Candidates, Cycles, Every, Levels, Llm, LlmOuter, Repairs
+from bilevel.cli_run import DEFAULT_LLM
+from bilevel.cli_run_options import (
+    Candidates,
+    Cycles,
+    Every,
+    Levels,
+    Llm,
+    LlmOuter,
+    Repairs,
+    stack_of,
+)
+from bilevel.cli_sandbox import Wall, prepare
 from bilevel.cli_terms import EVALS, Price
 
 Measure = Annotated[
@@ -67,6 +78,7 @@ def estimate(
     repairs: Repairs = 3,
     price: Price = None,
     measure: Measure = False,
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
     as_json: AsJson = False,
@@ -85,6 +97,7 @@ def estimate(
     from bilevel.render_costs import estimate_view
     from bilevel.task_jobs import timed_baseline
 
+    prepare(sandbox, Console(stderr=True, markup=False))
     plan = with_writes(chosen(levels, llm), "auto", llm, llm_outer or "")
     outer = replace(plan, every=every, cycles=cycles, candidates=candidates, repairs=repairs)
     settings = Settings(
@@ -96,6 +109,7 @@ def estimate(
         stack=stack_of(stack, llm),
         outer=outer,
         allow_weak=allow_weak_sandbox,
+        sandbox=sandbox,
         llm_outer=llm_outer or "",
     )
     workspace = workspace_at(home)

@@ -16,11 +16,13 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from bilevel.cli_sandbox import Wall, prepare
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
     from bilevel.conformance.mechanism import Conformance
     from bilevel.model import MechanismSource
+    from bilevel.sandbox import policy
 
 mechanisms = typer.Typer(
     help="Search mechanisms for `run --stack`: list them, print their source, check your own.",
@@ -92,6 +94,7 @@ def check(
     allow_weak_sandbox: Annotated[
         bool, typer.Option(help="Run a file that you trust where no sandbox can be locked.")
     ] = False,
+    sandbox: Wall = "auto",
 ) -> None:
     """Say in plain words what is wrong with a mechanism; exit status 1 if anything is.
 
@@ -102,7 +105,7 @@ def check(
     if target in names():
         problems, summary = _check_name(target)
     else:
-        problems, summary = _check_file(_read(Path(target)), allow_weak_sandbox)
+        problems, summary = _check_file(_read(Path(target)), allow_weak_sandbox, sandbox)
     for problem in problems:
         _say(problem, "red")
     if problems:
@@ -123,7 +126,7 @@ def _check_name(name: str) -> tuple[list[str], str]:
     return [*map(str, found.problems)], _summary(text.source, found, "none, it is trusted")
 
 
-def _check_file(source: str, allow_weak: bool) -> tuple[list[str], str]:
+def _check_file(source: str, allow_weak: bool, wall: policy.Wall) -> tuple[list[str], str]:
     """Problems of a source, and what was tried. Raises SandboxRefused."""
     from bilevel.conformance.mechanism import examine
     from bilevel.sandbox.host import Limits
@@ -132,7 +135,8 @@ def _check_file(source: str, allow_weak: bool) -> tuple[list[str], str]:
 
     if problems := lint(source):
         return problems, ""
-    with Sandbox(Limits(call=CALL), allow_weak=allow_weak) as sandbox:
+    prepare(wall, console)
+    with Sandbox(Limits(call=CALL), allow_weak=allow_weak, wall=wall) as sandbox:
         found = examine(lambda: sandbox.load(source))
         return [*map(str, found.problems)], _summary(source, found, sandbox.level())
 

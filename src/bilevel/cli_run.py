@@ -41,7 +41,9 @@ from bilevel.cli_run_options import (
     Stack,
     Task,
     Writes,
+    stack_of,
 )
+from bilevel.cli_sandbox import Wall, prepare
 from bilevel.cli_terms import EVALS, Budget, Price, expect, split, terms_of
 from bilevel.errors import ConfigError
 
@@ -64,6 +66,7 @@ def demo(
     llm: Llm = DEFAULT_LLM,
     seed: int = 0,
     levels: Levels = None,
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
 ) -> None:
@@ -80,7 +83,9 @@ def demo(
 
     plan = with_writes(with_sessions(chosen(levels, llm), "auto", llm, ""), "auto", llm, "")
     outer = replace(plan, every=3, cycles=2, candidates=2, repairs=1)
-    settings = Settings(evals, seed, llm, outer=outer, allow_weak=allow_weak_sandbox)
+    settings = Settings(
+        evals, seed, llm, outer=outer, allow_weak=allow_weak_sandbox, sandbox=sandbox
+    )
     _start("gpt", settings, home, False, _typed(context))
 
 
@@ -118,6 +123,7 @@ def run(
     price: Price = None,
     replay: Replay = None,
     mixed: Mixed = False,
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
     as_json: AsJson = False,
@@ -168,6 +174,7 @@ def run(
         stack_of(stack, llm),
         outer=outer,
         allow_weak=allow_weak_sandbox,
+        sandbox=sandbox,
         llm_outer=llm_outer or "",
         tape=tape,
         mixed=mixed,
@@ -190,21 +197,10 @@ def resume(
     """
     terms = terms_of(budget, price)
     workspace, found = find(name, home)
+    if found.sandbox == "wasm":
+        prepare("wasm", _screen(as_json))
     with _llm(found, as_json) as llm:
         _conduct(workspace, found, llm, as_json, terms)
-
-
-def stack_of(text: str, llm: str) -> tuple[str, ...]:
-    """The names of a comma list. Raises ConfigError where neither they nor an LLM can propose."""
-    from bilevel.levels import NO_LLM
-
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if llm == NO_LLM and not names:
-        raise ConfigError(
-            "--llm none leaves nobody to propose; give --stack a mechanism that does, such as tpe "
-            "or random_search"
-        )
-    return names
 
 
 def _typed(context: typer.Context) -> bool:
@@ -219,10 +215,13 @@ def _start(task: str, settings: Settings, home: Path, as_json: bool, typed: bool
     from bilevel.planning import checked, enter
     from bilevel.sandbox.errors import SandboxRefused
 
+    prepare(settings.sandbox, _screen(as_json))
     workspace = workspace_at(home)
     try:
         plan = checked(workspace, task, settings)
     except SandboxRefused as error:
+        if settings.sandbox != "auto":
+            raise
         raise ConfigError(
             f"{error}: --allow-weak-sandbox; or do without generated code: --levels 1,1.5"
         ) from error

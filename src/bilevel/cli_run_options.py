@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from bilevel.errors import ConfigError
+
 OUTER = "Outer loop"
 TAPE = "Tape"
 
@@ -151,3 +153,16 @@ Mixed = Annotated[
         rich_help_panel=TAPE,
     ),
 ]
+
+
+def stack_of(text: str, llm: str) -> tuple[str, ...]:
+    """The names of a comma list. Raises ConfigError where neither they nor an LLM can propose."""
+    from bilevel.levels import NO_LLM
+
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if llm == NO_LLM and not names:
+        raise ConfigError(
+            "--llm none leaves nobody to propose; give --stack a mechanism that does, such as tpe "
+            "or random_search"
+        )
+    return names

@@ -24,7 +24,7 @@ from bilevel.errors import BilevelError
 from bilevel.llm.keys import from_keyring
 from bilevel.llm.providers import PROVIDERS
 from bilevel.model import Outcome
-from bilevel.sandbox import policy
+from bilevel.sandbox import policy, wasm
 from bilevel.sandbox.errors import SandboxRefused
 from bilevel.sandbox.sandboxed import Sandbox
 
@@ -207,6 +207,8 @@ def sandbox() -> Check:
     found = f"{level}: {policy.describe(level)}"
     if held.no_ring:
         found += f". No outer ring: {held.no_ring[:200]}"
+    if wasm.installed():
+        found += ". With --sandbox wasm: in a WebAssembly guest instead"
     remedy = "use Linux (x86_64 or aarch64), if need be in a container" if level == "weak" else ""
     return Check("sandbox", "warn" if remedy else "ok", found, remedy)
 

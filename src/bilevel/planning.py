@@ -21,6 +21,7 @@ from bilevel.machine import machine
 from bilevel.model import Borrowed, OuterPlan, Run
 from bilevel.prices import LOCAL, LOOPBACK
 from bilevel.protocols import Task
+from bilevel.sandbox.policy import Wall
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stacks import entries, needs_sandbox, remembered
 from bilevel.task_jobs import find_task, fingerprint
@@ -39,7 +40,8 @@ class Settings:
     stack: names of mechanisms, lowest first, or paths of files. remember: whether one that
     remembers earlier runs may. states: by name in the stack, as JSON the attributes with which a
     mechanism begins. outer: the outer loop. allow_weak: whether code that is not ours may run where
-    the machine cannot lock it in. library: which of its mechanisms the run is given, as `best` or
+    the machine cannot lock it in. sandbox: what holds it, `auto` for the machine's own means.
+    library: which of its mechanisms the run is given, as `best` or
     `alma:2`, "" for none; loan: those that were chosen before, in its place.
     terms: limits beside evals and wall, and prices.
     """
@@ -56,6 +58,7 @@ class Settings:
     states: Mapping[str, str] = field(default_factory=dict)
     outer: OuterPlan = field(default_factory=OuterPlan)
     allow_weak: bool = False
+    sandbox: Wall = "auto"
     llm_outer: str = ""
     tape: str = ""
     mixed: bool = False
@@ -128,7 +131,7 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         machine=machine(),
         library=_borrowed(workspace, task, settings),
     )
-    return replace(run, sandbox=_level(run, settings.allow_weak))
+    return replace(run, sandbox=_level(run, settings))
 
 
 def _check_imports(run: Run) -> None:
@@ -235,13 +238,13 @@ def can_screen() -> bool:
     return importlib.util.find_spec("sklearn") is not None
 
 
-def _level(run: Run, allow_weak: bool) -> str:
+def _level(run: Run, settings: Settings) -> str:
     """How well a sandbox holds code on this machine, "" where the run needs none."""
-    return _held(allow_weak) if needs_sandbox(run) else ""
+    return _held(settings.allow_weak, settings.sandbox) if needs_sandbox(run) else ""
 
 
 @cache
-def _held(allow_weak: bool) -> str:
-    with Sandbox(allow_weak=allow_weak) as sandbox:
+def _held(allow_weak: bool, wall: Wall) -> str:
+    with Sandbox(allow_weak=allow_weak, wall=wall) as sandbox:
         sandbox.take(()).kill()
         return sandbox.level()

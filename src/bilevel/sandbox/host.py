@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -74,7 +74,7 @@ class Worker:
 
     watched = limits.MACOS
     program = "worker.py"
-    forbidden = attempts.ATTEMPTS  # what it must have tried
+    forbidden: Collection[str] = tuple(attempts.ATTEMPTS)  # what it must have tried
 
     def __init__(self, limits: Limits, modules: tuple[str, ...], ring: Bwrap | None = None) -> None:
         self._limits = limits

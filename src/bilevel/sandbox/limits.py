@@ -16,7 +16,8 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 NOBODY = 65534
 MACOS = sys.platform == "darwin"
@@ -68,6 +69,11 @@ SPECIAL = {
         "clone3": 435, "openat2": 437,
     },
 }  # fmt: skip
+# What the process around a WebAssembly guest needs besides: waiting, in its engine's threads.
+EPOLL = {
+    "x86_64": {"epoll_wait": 232, "epoll_ctl": 233, "epoll_pwait": 281, "epoll_pwait2": 441},
+    "aarch64": {"epoll_ctl": 21, "epoll_pwait": 22, "epoll_pwait2": 441},
+}
 ALLOWED = {"x86_64": X86_64, "aarch64": AARCH64}
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -141,12 +147,16 @@ def apply_landlock() -> None:
     os.close(ruleset)
 
 
-def apply_seccomp() -> None:
-    """Leaves this process the calls of the table. Raises OSError where the kernel cannot."""
+def apply_seccomp(more: Mapping[str, Mapping[str, int]] = MappingProxyType({})) -> None:
+    """Leaves this process the calls of the table. Raises OSError where the kernel cannot.
+
+    more: calls that are allowed besides, by machine.
+    """
     machine = platform.machine()
     if machine not in ALLOWED:
         raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
-    program = b"".join(struct.pack("HBBI", *line) for line in bpf(machine, os.getpid()))
+    lines = bpf(machine, os.getpid(), more.get(machine, {}))
+    program = b"".join(struct.pack("HBBI", *line) for line in lines)
     code = ctypes.create_string_buffer(program)
     # struct sock_fprog: a count and a pointer, aligned.
     header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
@@ -154,8 +164,10 @@ def apply_seccomp() -> None:
     _syscall(seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, header)
 
 
-def bpf(machine: str, pid: int) -> list[Instruction]:
-    """The filter: kill on a foreign architecture, allow the table, EPERM for the rest."""
+def bpf(
+    machine: str, pid: int, more: Mapping[str, int] = MappingProxyType({})
+) -> list[Instruction]:
+    """The filter: kill on a foreign architecture, allow the table and more, EPERM for the rest."""
     number = SPECIAL[machine]
     lines: list[Instruction] = [
         (LOAD, 0, 0, 4),
@@ -165,7 +177,7 @@ def bpf(machine: str, pid: int) -> list[Instruction]:
     ]
     if machine == "x86_64":  # numbers from 2**30 are the x32 interface
         lines += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
-    for call in ALLOWED[machine].values():
+    for call in (*ALLOWED[machine].values(), *more.values()):
         lines += [(EQUAL, 0, 1, call), (RETURN, 0, 0, ALLOW)]
     for name, error in (
         ("clone3", errno.ENOSYS),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from bilevel.sandbox import attempts, policy
 from bilevel.sandbox.errors import SandboxRefused
 from bilevel.sandbox.host import ENVIRONMENT, PACKAGE, Limits, Worker
 
+SLOWER = 3  # times a start takes, at most, for what Limits allow
 PROGRAM = "wasm_worker.py"
 ORDERED = "RATE"
 ORDER = 0xEAC631DF  # the lower half of its hash under the seed 0, as every other worker has it
@@ -39,7 +41,7 @@ class WasmWorker(Worker):
 
     def __init__(self, limits: Limits, modules: tuple[str, ...]) -> None:
         self._folder = tempfile.mkdtemp(prefix="bilevel-wasm-")
-        super().__init__(limits, modules)
+        super().__init__(replace(limits, start=SLOWER * limits.start), modules)
 
     def _environment(self) -> dict[str, str]:
         return {**ENVIRONMENT, "TMPDIR": self._folder}
@@ -70,7 +72,8 @@ class WasmWorker(Worker):
     def kill(self) -> None:
         """End it, close the pipes, and remove what it left. May be called twice."""
         super().kill()
-        shutil.rmtree(self._folder, ignore_errors=True)  # its own removal may be under way
+        if Path(self._folder).exists():  # else it has seen to that itself
+            shutil.rmtree(self._folder)
 
 
 def installed() -> bool:
@@ -123,5 +126,3 @@ def prepare() -> None:
             f"the WebAssembly guest cannot be compiled into {folder} (exit status "
             f"{done.returncode}): {done.stderr.strip()[-500:]}; mend that, or leave --sandbox out"
         )
-
-

@@ -21,6 +21,7 @@ from typing import Any
 
 Json = dict[str, Any]
 HEADER = struct.Struct("<I")
+EFAULT = 21  # WASI's number
 HERE = Path(__file__).parent
 OUTPUT_BYTES = 2**20  # of what the guest prints; the rest is dropped
 AROUND = ("drop root", "die with parent", "no new privileges", "seccomp")
@@ -80,10 +81,10 @@ def fix_randomness() -> None:
 
 
 def zeros(caller: Any, at: int, count: int) -> int:
-    """WASI's random_get: so many zeros into the guest's memory. 0, or 21 (EFAULT) beyond its end"""
+    """WASI's random_get: so many zeros into the guest's memory; its error numbers."""
     memory, at, count = caller.get("memory"), at % 2**32, count % 2**32
     if at + count > memory.data_len(caller):
-        return 21
+        return EFAULT
     memory.write(caller, bytes(count), at)
     return 0
 
@@ -122,7 +123,8 @@ class Door:
         limits.lower_limits(sys.maxsize, self._start["cpu"])  # a guest's memory is mapped sparsely
         if sys.platform != "linux":
             return {"around": {}, "failed": {}}
-        steps = limits.steps(self._start["parent"])
+        seccomp = {"seccomp": lambda: limits.apply_seccomp(limits.EPOLL)}
+        steps = limits.steps(self._start["parent"]) | seccomp
         worker = self._own("bilevel.sandbox.worker", str(HERE / "worker.py"))
         attempts = self._own("bilevel.sandbox.attempts")
         locked = worker.lock({name: steps[name] for name in AROUND}, attempts)

@@ -101,9 +101,8 @@ def preload(names: list[str], paths: list[str]) -> list[str]:
     for name in names:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            # `from scipy import stats` may name a module or a function; here both are tried.
-            if error.name is None or not (name + ".").startswith(error.name + "."):
+        except (ImportError, AttributeError) as error:
+            if not lacking(name, error):
                 raise
             absent.append(name)
     if "sklearn.utils.parallel" in sys.modules:
@@ -111,6 +110,15 @@ def preload(names: list[str], paths: list[str]) -> list[str]:
         sys.modules["sklearn.utils.parallel"]._get_threadpool_controller()
     sys.path.clear()
     return absent
+
+
+def lacking(name: str, error: ImportError | AttributeError) -> bool:
+    """Whether the import of a module failed because this Python does not have it."""
+    if sys.platform == "wasi":
+        return True  # what is there may need calls that the system lacks
+    # `from scipy import stats` may name a module or a function; here both are tried.
+    wanted = error.name if isinstance(error, ModuleNotFoundError) else None
+    return wanted is not None and (name + ".").startswith(wanted + ".")
 
 
 def lock(steps: dict[str, Callable[[], None]], attempts: types.ModuleType) -> Json:

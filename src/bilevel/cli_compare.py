@@ -16,6 +16,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from bilevel.cli_options import HERE, AsJson, Home
+from bilevel.cli_sandbox import Wall, prepare
+
 if TYPE_CHECKING:
     from bilevel.assemble import Watcher
     from bilevel.compare import Cell, Comparison, Plan
@@ -55,15 +58,13 @@ def compare(
         bool,
         typer.Option(help="Take over equal LLM calls, and in deterministic tasks evaluations."),
     ] = True,
+    sandbox: Wall = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for table.md, table.json, curves.png and the runs' logs."),
     ] = None,
-    home: Annotated[
-        Path,
-        typer.Option("--home", envvar="BILEVEL_HOME", help="Folder of the store and of all runs."),
-    ] = Path(".bilevel"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    home: Home = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Run many strategies on the same budget and seeds, and print one table.
 
@@ -94,7 +95,8 @@ def compare(
         raise ConfigError(f"parallel is {parallel} but must be at least 1")
     interruptible()
     console = Console(stderr=True, markup=False)
-    plan = Plan(task, parse(strategies), evals, seeds, llm, confirms=confirms)
+    prepare(sandbox, console)
+    plan = Plan(task, parse(strategies), evals, seeds, llm, confirms=confirms, sandbox=sandbox)
     comparison = Comparison(Workspace(home), plan, share)
     command = _command(plan, strategies, target, share)
     heading = Heading(command, comparison.prototype.task, evals, seeds, llm, share)
@@ -195,6 +197,7 @@ def _command(plan: Plan, strategies: str, target: float | None, share: bool) -> 
     words += ["--evals", str(plan.evals), "--seeds", str(plan.seeds), "--llm", plan.llm]
     words += [] if target is None else ["--target", f"{target:g}"]
     words += ["--confirms", str(plan.confirms)] if plan.confirms else []
+    words += [] if plan.sandbox == "auto" else ["--sandbox", plan.sandbox]
     words += [] if share else ["--no-share"]
     return shlex.join(words)
 

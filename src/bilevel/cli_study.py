@@ -15,6 +15,7 @@ from rich.text import Text
 from bilevel import cli_study_records as records
 from bilevel.cli_options import HERE, AllowWeak, AsJson, Home, print_json, workspace_at
 from bilevel.cli_options import console as out_console
+from bilevel.cli_sandbox import Wall, prepare
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def run(
             "turn. 1 where the tasks measure time or the LLM needs the machine to itself."
         ),
     ] = 1,
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
 ) -> None:
@@ -70,8 +72,10 @@ def run(
     interruptible()
     console = Console(stderr=True, markup=False)
     described = load(file)
-    record = enter(workspace_at(home), described, allow_weak_sandbox)
-    assignment = Assignment(home, described, record.began, record.lent(), allow_weak_sandbox)
+    prepare(sandbox, console)
+    record = enter(workspace_at(home), described, allow_weak_sandbox, sandbox)
+    wall = (allow_weak_sandbox, sandbox)
+    assignment = Assignment(home, described, record.began, record.lent(), *wall)
     made = assignment.study()
     made.look()
     screen = StudyScreen(made, console, parallel)

@@ -18,6 +18,7 @@ from bilevel.errors import BilevelError, ConfigError, RunBusy
 from bilevel.model import Record, Run, Stop, Trial
 from bilevel.planning import Settings, enter, planned
 from bilevel.protocols import LLM
+from bilevel.sandbox.policy import Wall
 from bilevel.sharing import Sharing
 from bilevel.task_jobs import find_task
 from bilevel.workspace import Workspace
@@ -37,8 +38,8 @@ class Plan:
     """What is compared. strategies: `plain`, a mechanism, or several stacked as `tabu+mine.py`.
 
     task: as `bilevel run` takes it. seeds: their number, from 0; all strategies run on each.
-    baselines, confirms: None for as many as the task asks for. Raises ConfigError for a plan that
-    makes no sense.
+    baselines, confirms: None for as many as the task asks for. sandbox: what holds users' files.
+    Raises ConfigError for a plan that makes no sense.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Plan:
     llm: str = "embedded"
     baselines: int | None = None
     confirms: int | None = 0
+    sandbox: Wall = "auto"
 
     def __post_init__(self) -> None:
         for label, value in (("seeds", self.seeds), ("evals", self.evals)):
@@ -68,6 +70,7 @@ class Plan:
             confirms=self.confirms,
             stack=stack(cell.strategy),
             remember=False,
+            sandbox=self.sandbox,
         )
 
 

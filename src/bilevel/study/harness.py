@@ -19,6 +19,7 @@ from bilevel.levels import NO_LLM, chosen
 from bilevel.model import Borrowed, OuterPlan
 from bilevel.planning import Settings, with_writes
 from bilevel.protocols import LLM
+from bilevel.sandbox.policy import Wall
 from bilevel.seeds import generator
 from bilevel.study.builds import Ledger, Noting, path_of
 from bilevel.study.file import StudyFile
@@ -75,6 +76,7 @@ class ArmPlan(Plan):
             library=arm.library or "",
             loan=self.loans.get((cell.strategy, cell.seed), ()),
             allow_weak=self.allow_weak,
+            sandbox=self.sandbox,
         )
 
 
@@ -99,7 +101,11 @@ def _outer(arm: ArmSection, llm: str, common: OuterSection) -> OuterPlan:
 
 
 def plan_of(
-    file: StudyFile, task: str, loans: Loans = MappingProxyType({}), allow_weak: bool = False
+    file: StudyFile,
+    task: str,
+    loans: Loans = MappingProxyType({}),
+    allow_weak: bool = False,
+    sandbox: Wall = "auto",
 ) -> ArmPlan:
     """What the study does on one of its tasks."""
     study = file.study
@@ -117,6 +123,7 @@ def plan_of(
         first_seed=study.first_seed,
         slots=study.slots,
         allow_weak=allow_weak,
+        sandbox=sandbox,
     )
 
 
@@ -161,6 +168,7 @@ class Study:
         began: str,
         loans: Loans,
         allow_weak: bool = False,
+        sandbox: Wall = "auto",
     ) -> None:
         self.workspace = workspace
         self.file = file
@@ -168,7 +176,10 @@ class Study:
         self.ledger = Ledger(path_of(workspace.home, file.study.name))
         self.comparisons = {
             task: ArmRuns(
-                workspace, plan_of(file, task, loans, allow_weak), baselines=True, since=began
+                workspace,
+                plan_of(file, task, loans, allow_weak, sandbox),
+                baselines=True,
+                since=began,
             )
             for task in file.study.tasks
         }

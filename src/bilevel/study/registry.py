@@ -21,6 +21,7 @@ from bilevel.library_choice import borrow
 from bilevel.model import Borrowed, Run
 from bilevel.planning import planned
 from bilevel.results import replacing
+from bilevel.sandbox.policy import Wall
 from bilevel.study.data import AnalysisPlan, Hypothesis, Version
 from bilevel.study.file import StudyFile
 from bilevel.study.harness import Loans, plan_of
@@ -90,7 +91,9 @@ def load(home: Path, name: str) -> Registry | None:
         raise StoreError(f"{path}, the study's record, cannot be read: {error}") from error
 
 
-def enter(workspace: Workspace, file: StudyFile, allow_weak: bool = False) -> Registry:
+def enter(
+    workspace: Workspace, file: StudyFile, allow_weak: bool = False, sandbox: Wall = "auto"
+) -> Registry:
     """The study's record, made or grown by what the file adds.
 
     Raises ConfigError for a file that changes what was said before the first run, RunBusy while
@@ -100,7 +103,7 @@ def enter(workspace: Workspace, file: StudyFile, allow_weak: bool = False) -> Re
         known = load(workspace.home, file.study.name)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         entry = known or Registry(file.study.name, now, 0, 0, (), None, {}, ())
-        grown = _grown(workspace, entry, file, now, allow_weak)
+        grown = _grown(workspace, entry, file, now, allow_weak, sandbox)
         if known is not None:
             check(known, grown)
             if known.versions[-1].hash == file.hash:
@@ -155,7 +158,12 @@ def check(known: Registry, now: Registry) -> None:
 
 
 def _grown(
-    workspace: Workspace, known: Registry, file: StudyFile, now: str, allow_weak: bool
+    workspace: Workspace,
+    known: Registry,
+    file: StudyFile,
+    now: str,
+    allow_weak: bool,
+    sandbox: Wall = "auto",
 ) -> Registry:
     """The record as the file would have it; what the library lent before stays lent."""
     loans = {**_loans(workspace, file, known, allow_weak), **known.lent()}
@@ -165,7 +173,7 @@ def _grown(
         repeats=file.study.repeats,
         hypotheses=file.hypotheses,
         plan=file.plan,
-        kinds=_kinds(workspace, file, loans, allow_weak),
+        kinds=_kinds(workspace, file, loans, allow_weak, sandbox),
         versions=(*known.versions, Version(now, file.hash, file.text)),
         loans=tuple(Loan(*key, given) for key, given in loans.items()),
     )
@@ -192,12 +200,12 @@ def _loans(
 
 
 def _kinds(
-    workspace: Workspace, file: StudyFile, loans: Loans, allow_weak: bool
+    workspace: Workspace, file: StudyFile, loans: Loans, allow_weak: bool, sandbox: Wall
 ) -> dict[str, dict[str, Kind]]:
     """By task and arm, what a run of it is: what is equal for all seeds and machines."""
     kinds: dict[str, dict[str, Kind]] = {}
     for task in file.study.tasks:
-        plan = plan_of(file, task, loans, allow_weak)
+        plan = plan_of(file, task, loans, allow_weak, sandbox)
         for arm in file.study.arms:
             run = planned(workspace, plan.task, plan.settings(Cell(arm, file.study.first_seed)))
             same = replace(run, seed=0, created="", machine={}, sandbox="", library=())

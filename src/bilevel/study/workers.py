@@ -21,6 +21,7 @@ from bilevel.compare_helpers import GRACE, OnDemand, Silent, interruptible
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Reply
 from bilevel.protocols import LLM, Schema
+from bilevel.sandbox.policy import Wall
 from bilevel.study.file import StudyFile
 from bilevel.study.harness import Loans, Study
 from bilevel.workspace import Workspace
@@ -133,10 +134,12 @@ class Assignment:
     began: str
     loans: Loans
     allow_weak: bool
+    sandbox: Wall = "auto"
 
     def study(self) -> Study:
         """The study, its runs not looked for yet."""
-        return Study(Workspace(self.home), self.file, self.began, self.loans, self.allow_weak)
+        rules = (self.loans, self.allow_weak, self.sandbox)
+        return Study(Workspace(self.home), self.file, self.began, *rules)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
     python benchmarks/sandbox.py
 
-Prints medians in milliseconds and, in brackets, the goals; without bubblewrap, then inside it.
+Prints medians in milliseconds and, in brackets, the goals; without bubblewrap, then inside it,
+then in WebAssembly guests where their library is installed and compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 from bilevel.mechanism import View
 from bilevel.model import Draft, Move, Param, Space, Trial
+from bilevel.sandbox import wasm
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stack import Layer, Stack
 
@@ -106,6 +108,9 @@ def main() -> None:
             measure(sandbox)
             if ring and sandbox.no_ring:
                 print(f"no outer ring: {sandbox.no_ring}")
+    if wasm.installed() and wasm.compiled():
+        with Sandbox(wall="wasm") as sandbox:
+            measure(sandbox)
 
 
 if __name__ == "__main__":

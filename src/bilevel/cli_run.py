@@ -197,8 +197,7 @@ def resume(
     """
     terms = terms_of(budget, price)
     workspace, found = find(name, home)
-    if found.sandbox == "wasm":
-        prepare("wasm", _screen(as_json))
+    prepare(found.sandbox, _screen(as_json))
     with _llm(found, as_json) as llm:
         _conduct(workspace, found, llm, as_json, terms)
 

@@ -25,7 +25,7 @@ COMPILING = "compiling the WebAssembly guest, two to four minutes of a core, onc
 def prepare(wall: str, console: Console) -> None:
     """Have the wall ready that was asked for, with a word on the screen where that takes minutes.
 
-    Raises MissingExtra and SandboxRefused.
+    wall: or the level of a run that goes on. Raises MissingExtra and SandboxRefused.
     """
     from bilevel.sandbox import wasm
 

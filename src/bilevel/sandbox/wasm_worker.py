@@ -39,6 +39,7 @@ def main() -> None:
     said = (done.stdout + done.stderr)[-2000:].decode(errors="replace")
     sys.stderr.write(f"the guest ended ({done.trapped or done.exit_code}): {said}")
     sys.stderr.flush()
+    shutil.rmtree(start["folder"], ignore_errors=True)  # gone already once this is locked
     os._exit(1)  # what the library would do at its exit needs calls that are locked by now
 
 

@@ -28,12 +28,12 @@ from research import first, rows
 from bilevel import authoring
 from bilevel.authoring import Specification
 from bilevel.codec import load_log
-from bilevel.dialogue import SOURCE_TOKENS, chosen
 from bilevel.frames import Frame, Local, names_of
 from bilevel.gate import Gate
 from bilevel.history import History
 from bilevel.llm.embedded import TEMPERATURE, EmbeddedLLM, cores
 from bilevel.llm.launch import ModelServer
+from bilevel.manners import FRAMES, chosen
 from bilevel.mechanism import View
 from bilevel.model import OuterPlan
 from bilevel.sandbox.sandboxed import Sandbox
@@ -71,9 +71,7 @@ def hold(out: Path, row: dict[str, Any], ways: dict[str, Ask], sandbox: Sandbox)
     """One source each way for a session's specification, judged, and written down."""
     key = {"run": row["run"], "evals": row["evals"], "seed": row["seed"]}
     notes = row["session"]["notes"]
-    spec = authoring.parse_specification(
-        notes["specify"], chosen(notes["explore"], notes["critique"]).when
-    )
+    spec = authoring.parse_specification(notes["specify"], chosen(notes).when)
     if spec is None or any(key.items() <= done.items() for done in rows(out)):
         return
     text = (RESULTS / str(row["run"]) / "run.json").read_text(encoding="utf-8")
@@ -98,7 +96,7 @@ def fill(llm: EmbeddedLLM, spec: Specification, view: View, seed: int) -> str:
     """The shipped way: all expressions in one JSON object."""
     talk = authoring.fill(spec, view)
     shape = authoring.fill_schema(spec.frame)
-    return llm.complete(talk, shape, seed=seed, max_tokens=SOURCE_TOKENS).text
+    return llm.complete(talk, shape, seed=seed, max_tokens=FRAMES.source_tokens).text
 
 
 def middle(server: ModelServer, spec: Specification, view: View, seed: int) -> str:

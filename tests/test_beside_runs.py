@@ -197,6 +197,10 @@ def test_small_models_fill_frames_and_others_write_classes(
     assert with_writes(plan, "auto", llm, outer).writes == writes
     assert with_writes(plan, "classes", llm, outer).writes == "classes"
     assert with_writes(plan, "frames", llm, outer).writes == "frames"
+    silent = chosen("1,1.5", llm)
+    assert with_writes(silent, "auto", llm, outer) == silent
+    with pytest.raises(ConfigError, match=r"--writes classes .* takes no part"):
+        with_writes(silent, "classes", llm, outer)
 
 
 def test_who_answers_here_is_asked_one_request_after_the_other() -> None:

@@ -28,7 +28,9 @@ from comparable import write_task
 from threelevels import BROKEN, SOURCE, ThreeLevels, held, recorded
 from worlds import RUN
 
-TWO = ("--every", "2", "--cycles", "2", "--candidates", "1", "--no-screening")
+TWO = (
+    "--every", "2", "--cycles", "2", "--candidates", "1", "--no-screening", "--writes", "frames",
+)  # fmt: skip
 needs_lock = pytest.mark.skipif(not held(), reason="this machine cannot lock a worker")
 
 
@@ -184,7 +186,8 @@ def test_a_sham_pays_for_sessions_and_leaves_their_code_out(llm: ThreeLevels) ->
 )
 def test_levels_choose_the_plan(text: str | None, plan: OuterPlan, begun: list[Settings]) -> None:
     assert run(*(() if text is None else ("--levels", text))).exit_code == 0
-    assert begun[0].outer == plan
+    writes = "classes" if plan.research == "on" else "frames"  # no embedded LLM is asked
+    assert begun[0].outer == replace(plan, writes=writes)
     words = ("--domains", "hint", "--layers", "2", "--repairs", "1", "--allow-weak-sandbox")
     assert run(*words, *TWO).exit_code == 0
     assert begun[1].outer == OuterPlan(

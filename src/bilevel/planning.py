@@ -221,8 +221,16 @@ def with_sessions(plan: OuterPlan, sessions: str, llm: str, outer: str) -> Outer
 def with_writes(plan: OuterPlan, writes: str, llm: str, outer: str) -> OuterPlan:
     """The plan with what Level 2 writes, `frames` or `classes`; `auto` decides.
 
-    auto: frames with the embedded LLM, which is small; classes with all others.
+    auto: frames with the embedded LLM, which is small; classes with all others. Raises ConfigError
+    for what a Level 2 is to write that takes no part.
     """
+    if plan.research == "off":
+        if writes != "auto":
+            raise ConfigError(
+                f"--writes {writes} says what Level 2 writes, which takes no part; "
+                "give --levels 1,2 or 1,1.5,2"
+            )
+        return plan
     small = _kind(outer or members(llm)[0]) == "embedded"
     told = ("frames" if small else "classes") if writes == "auto" else writes
     return replace(plan, writes="classes" if told == "classes" else "frames")

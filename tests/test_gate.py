@@ -100,17 +100,24 @@ def test_the_ideas_of_the_paper_pass_the_whole_gate(path: Path, gate: Gate) -> N
     assert verdict.figures["influence"] > 0
 
 
-# The fourth, gp_regressor, changes notes alone, which no simulated proposer reads.
+# gp_regressor changes notes alone, which no simulated proposer reads. An array of large changes
+# may well do harm in the few evaluations that are simulated, and on some records is found to.
 @pytest.mark.parametrize(
     "path", [p for p in PAPER if p.stem != "gp_regressor"], ids=lambda p: p.stem
 )
-def test_on_the_demos_record_no_such_idea_is_found_to_harm(path: Path, sandbox: Sandbox) -> None:
+def test_on_the_demos_record_at_most_an_array_is_found_to_harm(
+    path: Path, sandbox: Sandbox
+) -> None:
     text = gzip.decompress((HERE.parent / "results" / "demo" / "run.json.gz").read_bytes())
     run, records = load_log(text.decode())
     screen = partial(screening, run, records)
     gate = Gate(run, records, lambda: [], sandbox, screen, check=lambda make: [])
     verdict = gate.judge(path.read_text(encoding="utf-8"))
-    assert verdict.admitted, verdict.words
+    if path.stem == "orthogonal_exploration":
+        assert verdict.rule in ("", "harm"), verdict.words
+        assert bool(verdict.rule) == (verdict.figures["harm_high"] < 0)
+    else:
+        assert verdict.admitted, verdict.words
     assert "harm_mean" in verdict.figures
 
 

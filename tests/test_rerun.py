@@ -28,7 +28,7 @@ def trials() -> list[Trial]:
 def otherwise(values: Values, seed: int) -> Outcome:
     """As the record, but for one failure and one score that is another in its last digit."""
     outcome = loss(values, seed)
-    if values["BATCH"] == 4096 and outcome.value is not None:
+    if values["RATE"] == 0.1 and outcome.value is not None:
         return replace(outcome, value=outcome.value * (1 + 2**-52))
     return outcome
 
@@ -46,7 +46,7 @@ def test_equal_outcomes_are_the_same_whatever_time_they_took(slots: int) -> None
 def test_a_score_that_differs_in_its_last_bit_is_another() -> None:
     done = trials()
     found = list(rerun(done, LOSS, Instant(measure=otherwise)))
-    expected = [t.id for t in done if t.values["BATCH"] == 4096 and t.score is not None]
+    expected = [t.id for t in done if t.values["RATE"] == 0.1 and t.score is not None]
     assert 0 < len(expected) < len(done)
     assert [pair.recorded.id for pair in found if not pair.same] == expected
 

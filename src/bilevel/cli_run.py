@@ -149,10 +149,10 @@ def run(
         llm, llm_outer = recorded.llm, recorded.llm_outer
     plan = with_sessions(chosen(levels, llm, sham), sessions, llm, llm_outer or "")
     plan = with_writes(plan, writes, llm, llm_outer or "")
-    if recorded is not None:
-        beside = recorded.outer.beside if sessions == "auto" else plan.beside
-        plan = replace(plan, beside=beside)
-        plan = with_writes(plan, writes if writes != "auto" else recorded.outer.writes, llm, "")
+    if recorded is not None and sessions == "auto":
+        plan = replace(plan, beside=recorded.outer.beside)
+    if recorded is not None and writes == "auto":
+        plan = replace(plan, writes=recorded.outer.writes)
     outer = replace(
         plan,
         every=every,

@@ -313,6 +313,7 @@ def test_where_classes_are_written_the_rule_is_free_and_so_is_the_source() -> No
     for part in ("statistic", "rule", "idea"):
         assert FREE_RULE[part] in text
     assert [a.way for a in session.attempts] == ["write"]
+    assert session.writes == "classes"
     assert {c.max_tokens for c in calls} == {CLASSES.round_tokens, CLASSES.source_tokens}
 
 
@@ -326,7 +327,7 @@ def test_classes_are_asked_for_in_several_ways() -> None:
         assert [a.way for a in session.attempts] == ["write", wanted, "write", "complete"]
 
 
-@pytest.mark.parametrize("bad", [{"hook": "evaluate"}, {"rule": 3}, {"name": None}])
+@pytest.mark.parametrize("bad", [{"hook": "evaluate"}, {"hook": []}, {"rule": 3}, {"name": None}])
 def test_a_free_rule_that_lacks_a_part_is_no_specification(bad: dict[str, object]) -> None:
     session, _ = hold(run=FREELY, specify=json.dumps(FREE_RULE | bad))
     assert not session.attempts

@@ -11,6 +11,8 @@ import pytest
 
 from bilevel.attribution import influence, leave_one_out, redecide
 from bilevel.errors import LLMUnavailable
+from bilevel.levels import outer_loop, usage
+from bilevel.lines import session_lines
 from bilevel.mechanism import Mechanism
 from bilevel.model import (
     Call,
@@ -235,6 +237,11 @@ def test_a_class_of_any_rule_joins_remembers_and_replays_and_frames_follow_a_fai
     assert {d.hook for d in of(log, Decision) if d.before != d.after} == {"plan", "accept"}
     assert {a.way for a in (*first.attempts, *second.attempts)} <= {"write", "improve", "repair"}
     assert {a.way for a in third.attempts} <= {"fill", "improve", "repair"}
+    assert [s.writes for s in (first, second, third)] == ["classes", "classes", "frames"]
+    said = [line.plain for line in session_lines(second, usage(log, "2"))]
+    assert any("classes are asked for" in line for line in said)
+    assert any("from now on sessions ask for expressions of frames" in line for line in said)
+    assert outer_loop(planned(evals=12, writes="classes"), log).writes == "classes, then frames"
     texts = [r.rationale for r in of(log, MechanismSource) if r.sha == first.admitted]
     assert "Wander off now and then" in texts[0]
     assert replayed(log, planned(evals=12, writes="classes")).difference is None

@@ -100,7 +100,7 @@ def parse_specification(text: str, when: str = "") -> Specification | None:
     if not isinstance(reply, dict):
         return None
     fields = ("name", "idea", "does", *(() if when else ("condition",)))
-    if reply.get("hook") in SIGNATURES:
+    if reply.get("hook") in list(SIGNATURES):  # which a list or an object may be, unhashable
         fields = ("name", "idea", "hook", "statistic", "rule")
     if not all(isinstance(reply.get(f), str) for f in fields):
         return None

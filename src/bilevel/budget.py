@@ -254,6 +254,10 @@ class Budget:
         said = f"{amount_text('wall', gone)} have passed{rest if gone < wall else ''}"
         return f"{limit_text('wall', wall)}: {said}"
 
+    def longest(self) -> float:
+        """Seconds of a step in which a job and a call of each level take as long as ever."""
+        return sum(self._longest.values())
+
     def expired(self) -> str:
         """Why no further step may begin: its proposal and its evaluation no longer fit."""
         return self.late("1", "job")

@@ -58,6 +58,7 @@ class Researcher:
             admitted=admitted,
             removed=_removed(notes["explore"], known),
             sham=self.run.outer.research == "sham",
+            writes=self._manner().writes,
         )
 
     def _rounds(self, view: View, cycle: int, known: Sequence[Known]) -> dict[str, str]:

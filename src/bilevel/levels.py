@@ -58,7 +58,7 @@ class OuterLoop:
     """What the outer levels did.
 
     levels: those that took part. sham: Level 2's code was left out. beside: its sessions were held
-    while the inner loop went on. writes: what its sessions write, `frames` or `classes`. sandbox:
+    while the inner loop went on. writes: what its sessions asked for, in order. sandbox:
     how well generated code was held, "" where there was none. admitted: sessions that ended with a
     mechanism. refused: attempts by the gate's rule that refused them. joined, faults: of layers.
     layers: names of those on the stack at the end, lowest first. usage: by level.
@@ -121,7 +121,7 @@ def outer_loop(run: Run, records: Sequence[Record]) -> OuterLoop:
         levels=names(run.outer),
         sham=run.outer.research == "sham",
         beside=run.outer.beside,
-        writes=run.outer.writes,
+        writes=", then ".join(dict.fromkeys(s.writes for s in sessions)) or run.outer.writes,
         sandbox=run.sandbox,
         steerings=sum(isinstance(r, Steering) for r in records),
         sessions=len(sessions),

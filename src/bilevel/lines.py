@@ -92,7 +92,8 @@ def session_lines(session: Session, spent: Usage) -> list[Text]:
     """What a session of Level 2 saw and specified, what the gate said, and how it ended."""
     sham = ", a sham: its code is left out" if session.sham else ""
     beside = "" if session.landed is None else f", begun before step {session.step}"
-    title = f"session of cycle {session.cycle}{beside}{sham}"
+    classes = ", classes are asked for" if session.writes == "classes" else ""
+    title = f"session of cycle {session.cycle}{beside}{classes}{sham}"
     lines = [_line("Level 2", RESEARCH, title, _cost(spent))]
     rounds = {k: words for k, words in said(session).items() if words and k[:7] != "specify"}
     lines += [_more(RESEARCH, f"{k}: {words}") for k, words in rounds.items()]
@@ -102,6 +103,8 @@ def session_lines(session: Session, spent: Usage) -> list[Text]:
     lines += [_more(RESEARCH, attempt_text(n, a)) for n, a in enumerate(session.attempts, 1)]
     if not session.admitted:
         lines.append(_more(RESEARCH, f"no mechanism was admitted{_if_none(session.attempts)}"))
+        if classes:
+            lines.append(_more(RESEARCH, "from now on sessions ask for expressions of frames"))
     return lines
 
 

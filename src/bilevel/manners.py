@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bilevel import frames
 from bilevel.authoring import class_specification_schema, object_of, specification_schema, text_of
@@ -34,13 +34,16 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Manner:
-    """What each round is held to. ways: how sources are asked for, in turn; one that builds on
-    admitted ones is the first of them where there are none yet.
+    """What each round is held to.
+
+    writes: its name. ways: how sources are asked for, in turn; one that builds on admitted ones is
+    the first of them where there are none yet.
 
     explore: by the view, the mechanisms that may be removed, and a seed. specify: by the rule that
     was chosen. ask: prompt of the third round. round_tokens, source_tokens: the most of a reply.
     """
 
+    writes: Literal["frames", "classes"]
     explore: Callable[[View, Sequence[str], int], Schema]
     critique: Schema
     specify: Callable[[Chosen], Schema]
@@ -132,6 +135,7 @@ def _list(items: Schema, count: int) -> Schema:
 
 
 FRAMES = Manner(
+    writes="frames",
     explore=_counted,
     critique=_critique(60, 80),
     specify=lambda rule: specification_schema(rule.does),
@@ -141,6 +145,7 @@ FRAMES = Manner(
     source_tokens=700,
 )
 CLASSES = Manner(
+    writes="classes",
     explore=_free,
     critique=_critique(300, 300),
     specify=lambda _: class_specification_schema(),

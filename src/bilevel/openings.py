@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from bilevel.budget import limits_of
+from bilevel.budget import Budget, limits_of
 from bilevel.budget_words import limit_text
 from bilevel.model import Call, Denial, Opening, Proposal, Record, Run, Stop, Trial
 
@@ -60,19 +60,8 @@ def more(run: Run, records: Sequence[Record], stop: Stop, gone: float = 0.0) -> 
     denied_for = [r.needs for r in records if isinstance(r, Denial) and r.why == stop.detail]
     needs = max((n for n in denied_for if n is not None), default=0.0)
     if limit == "wall":
-        needs = gone + _longest_step(records)
+        needs = gone + Budget(run, records).longest()
     return limit_text(limit, max(2 * limits_of(run)[limit], _rounded_up(needs)))
-
-
-def _longest_step(records: Iterable[Record]) -> float:
-    """Seconds of a step in which an evaluation and a call of each level took as long as ever."""
-    most: dict[str, float] = {}
-    for record in records:
-        if isinstance(record, Trial):
-            most["job"] = max(record.seconds, most.get("job", 0.0))
-        elif isinstance(record, Call):
-            most[record.level] = max(record.reply.seconds, most.get(record.level, 0.0))
-    return sum(most.values())
 
 
 def _rounded_up(amount: float) -> float:

@@ -42,7 +42,7 @@ def outer_rows(outer: OuterLoop) -> Iterator[tuple[str, RenderableType]]:
 def _research_text(outer: OuterLoop, spent: Usage | None) -> Text:
     beside = " beside the inner loop" if outer.beside else ""
     text = f"{times(outer.sessions, 'session')}{beside}, {outer.admitted} admitted"
-    text += " (asked for classes)" if outer.writes == "classes" else ""
+    text += f" (asked for {outer.writes})" if outer.writes != "frames" else ""
     text += " (sham: left out)" if outer.sham else ""
     text += f"; {times(outer.attempts, 'source')}"
     if outer.refused:

@@ -45,6 +45,7 @@ class Session:
     notes: what each round said, by its name. admitted: sha of what joins the stack, "" if nothing
     does. removed: by sha, why a layer leaves it. sham: its code was left out. landed: of one that
     was held beside the inner loop, the step before which it was over, None where the loop waited.
+    writes: what it asked for, expressions of a frame or whole classes.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Session:
     removed: Mapping[str, str] = field(default_factory=dict)
     sham: bool = False
     landed: int | None = None
+    writes: Literal["frames", "classes"] = "frames"
 
     @property
     def holds_from(self) -> int:

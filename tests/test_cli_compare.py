@@ -45,7 +45,9 @@ def test_a_comparison_without_llm_leaves_a_table_curves_and_logs_that_replay(
     words = ("--strategies", "random_search,cmaes", "--out", "out")
     result = compare(tmp_path, *words)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.split("\n") == ["written to out", ""]
+    lines = result.stderr.splitlines()
+    assert (lines[0], lines[-1]) == ("4 runs of 2 strategies, 0 there already", "written to out")
+    assert [line.split(" ")[0] for line in lines[1:-1]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     for word in (
         "single best",
         "to target",
@@ -55,6 +57,18 @@ def test_a_comparison_without_llm_leaves_a_table_curves_and_logs_that_replay(
         "toy: loss (lower is better)",
     ):
         assert word in result.stdout
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    taken = compare(elsewhere, *words, "--records", "../out")
+    assert taken.returncode == 0, taken.stderr
+    assert taken.stderr.splitlines() == [
+        "../out: 4 runs taken in, 0 were here",
+        "4 runs of 2 strategies, 4 there already",
+        "written to out",
+    ]
+    assert taken.stdout == result.stdout
+    other = compare(elsewhere, *words, "--records", "../out", evals=2)
+    assert "4 left out, which this command would not make" in other.stderr
     out = tmp_path / "out"
     assert (out / "curves.png").stat().st_size > 10_000
     text = (out / "table.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bilevel import mechanisms
-from bilevel.compare import FREE, PLAIN, Cell, Comparison, Plan, code_lines, strategies
+from bilevel.compare import Cell, Comparison, Plan
 from bilevel.compare_helpers import OnDemand, Silent
 from bilevel.comparison import evaluations_to, run_figures, standing
 from bilevel.comparison_output import Heading, legend, markdown, tables, write_logs
@@ -22,6 +22,7 @@ from bilevel.replay import replay
 from bilevel.sharing import is_shared
 from bilevel.stack import Layer
 from bilevel.stacks import layers
+from bilevel.strategies import FREE, PLAIN, code_lines, named
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from worlds import LOSS, RUN, Log, Scripted, build
@@ -73,11 +74,11 @@ def decided(log: Sequence[object]) -> list[object]:
 
 
 def test_groups_and_stacks_by_name() -> None:
-    every = strategies("all")
+    every = named("all")
     assert every == (PLAIN, *mechanisms.names())
-    assert {*strategies("free"), *strategies("llm")} == {*every}
-    assert set(strategies("free")) == set(FREE)
-    assert strategies("gp, tabu+ucb1,plain,gp") == ("gp", "tabu+ucb1", "plain")
+    assert {*named("free"), *named("llm")} == {*every}
+    assert set(named("free")) == set(FREE)
+    assert named("gp, tabu+ucb1,plain,gp") == ("gp", "tabu+ucb1", "plain")
     assert [Cell(s, 0).free for s in ("gp", "cmaes+tpe", "gp+tabu", PLAIN)] == [1, 1, 0, 0]
     for wrong, said in (
         ("tabuu", "did you mean tabu"),
@@ -85,7 +86,7 @@ def test_groups_and_stacks_by_name() -> None:
         (",", "names none"),
     ):
         with pytest.raises(ConfigError, match=said):
-            strategies(wrong)
+            named(wrong)
 
 
 def test_lines_are_those_of_all_layers() -> None:
@@ -245,7 +246,7 @@ def test_a_file_of_ones_own_is_a_strategy(tmp_path: Path) -> None:
         "    def accept(self, view, trial, keep):\n        return keep\n"
     )
     name = str(tmp_path / "mine.py")
-    assert strategies(f"gp,tabu+{name}") == ("gp", f"tabu+{name}")
+    assert named(f"gp,tabu+{name}") == ("gp", f"tabu+{name}")
     assert code_lines(name) == 4
     made = comparison(tmp_path, name, evals=2)
     go(made)

@@ -25,7 +25,7 @@ LEVELS = tuple(
         "running live results progress summary render doctor lines accounts costs estimate "
         "rehearsal render_costs cli_costs cli_terms levels render_levels study cli_study "
         "cli_study_records __main__ library_admission library_evaluation library_output "
-        "cli_library cli_sandbox render_checks",
+        "cli_library cli_sandbox render_checks strategies taking compare_screen",
     )
 )
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,12 +17,11 @@ from bilevel.cli_options import HERE, AsJson, Home
 from bilevel.cli_sandbox import Wall, prepare
 
 if TYPE_CHECKING:
-    from bilevel.assemble import Watcher
-    from bilevel.compare import Cell, Comparison, Plan
+    from bilevel.compare import Comparison, Plan
     from bilevel.compare_helpers import OnDemand
-    from bilevel.comparison import RunFigures, Standing
+    from bilevel.compare_screen import CompareScreen
+    from bilevel.comparison import Standing
     from bilevel.comparison_output import Heading
-    from bilevel.model import Phase, Record, Run
 
 INTERRUPTED = 130
 WIDE = 200  # columns of a table that goes into a file or a pipe
@@ -58,6 +54,10 @@ def compare(
         bool,
         typer.Option(help="Take over equal LLM calls, and in deterministic tasks evaluations."),
     ] = True,
+    records: Annotated[
+        Path | None,
+        typer.Option(help="A folder that --out wrote: its runs are taken in, not made again."),
+    ] = None,
     sandbox: Wall = "auto",
     out: Annotated[
         Path | None,
@@ -84,11 +84,12 @@ def compare(
     bilevel compare task.toml --strategies plain,gp,tabu+ucb1 --out results/mine
     """
     from bilevel.compare import Comparison, Plan
-    from bilevel.compare import strategies as parse
     from bilevel.compare_helpers import OnDemand, interruptible
+    from bilevel.compare_screen import CompareScreen
     from bilevel.comparison_output import Heading
     from bilevel.errors import BilevelError, ConfigError
     from bilevel.running import open_llm
+    from bilevel.strategies import named
     from bilevel.workspace import Workspace
 
     if parallel < 1:
@@ -96,14 +97,16 @@ def compare(
     interruptible()
     console = Console(stderr=True, markup=False)
     prepare(sandbox, console)
-    plan = Plan(task, parse(strategies), evals, seeds, llm, confirms=confirms, sandbox=sandbox)
+    plan = Plan(task, named(strategies), evals, seeds, llm, confirms=confirms, sandbox=sandbox)
     comparison = Comparison(Workspace(home), plan, share)
     command = _command(plan, strategies, target, share)
     heading = Heading(command, comparison.prototype.task, evals, seeds, llm, share)
+    if records is not None:
+        _take(comparison, records, console)
     interrupted = False
     with closing(OnDemand(llm, lambda spec: open_llm(spec, console))) as model:
         try:
-            _make(comparison, model, _Progress(comparison, console, parallel), home, parallel)
+            _make(comparison, model, CompareScreen(comparison, console, parallel), home, parallel)
         except KeyboardInterrupt:
             interrupted = True
         except BilevelError:
@@ -118,8 +121,22 @@ def compare(
         raise typer.Exit(1)
 
 
+def _take(comparison: Comparison, folder: Path, console: Console) -> None:
+    """Take in the runs of a folder, and say what became of them."""
+    from bilevel.taking import archives, take
+
+    taken = take(comparison, archives(folder))
+    console.print(f"{folder}: {len(taken.entered)} runs taken in, {taken.known} were here")
+    if taken.foreign:
+        console.print(
+            f"{len(taken.foreign)} left out, which this command would not make (another task, "
+            "strategy, seed, budget, LLM or version)",
+            style="yellow",
+        )
+
+
 def _make(
-    comparison: Comparison, llm: OnDemand, screen: _Progress, home: Path, parallel: int
+    comparison: Comparison, llm: OnDemand, screen: CompareScreen, home: Path, parallel: int
 ) -> None:
     """Make what is not there yet; what needs no LLM first, where several runs go at a time."""
     from bilevel.compare_helpers import helpers
@@ -147,9 +164,9 @@ def _report(
 ) -> Standing:
     """Print the table of the runs that are there, and write what `out` asks for."""
     from bilevel import comparison_output as output
-    from bilevel.compare import code_lines
     from bilevel.comparison import standing
     from bilevel.errors import MissingExtra
+    from bilevel.strategies import code_lines
 
     logs = comparison.logs()
     found = standing(
@@ -200,99 +217,3 @@ def _command(plan: Plan, strategies: str, target: float | None, share: bool) -> 
     words += [] if plan.sandbox == "auto" else ["--sandbox", plan.sandbox]
     words += [] if share else ["--no-share"]
     return shlex.join(words)
-
-
-class _Progress:
-    """Shows on a terminal a line a run, and what goes on now; elsewhere nothing."""
-
-    def __init__(self, comparison: Comparison, console: Console, parallel: int) -> None:
-        self._comparison = comparison
-        self._console = console
-        self._parallel = parallel
-        self._status = console.status("starting")
-        self._figures: dict[str, RunFigures | None] = {}
-        self._began = time.monotonic()
-        self._seconds: dict[bool, list[float]] = {True: [], False: []}  # of runs, by `free`
-
-    def __enter__(self) -> _Progress:
-        if self._console.is_terminal:
-            cells, left = self._comparison.plan.cells(), self._comparison.left()
-            self._console.print(
-                f"{len(cells)} runs of {len(self._comparison.plan.strategies)} strategies, "
-                f"{len(cells) - len(left)} there already"
-            )
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def starts(self, cell: Cell, run: Run) -> Watcher:
-        self._began = time.monotonic()
-        return _Watching(cell.strategy, run, self._say)
-
-    def ends(self, cell: Cell) -> None:
-        seconds = time.monotonic() - self._began
-        self._seconds[cell.free].append(seconds)
-        if self._console.is_terminal:
-            self._console.print(self._line(cell, seconds), no_wrap=True, overflow="ellipsis")
-
-    def waits(self, cells: Sequence[Cell]) -> None:
-        self._say(f"waiting for {len(cells)} runs that another process makes")
-
-    def _say(self, text: str) -> None:
-        self._status.update(Text(text))
-
-    def _line(self, cell: Cell, seconds: float) -> Text:
-        from bilevel.comparison_output import clock
-        from bilevel.describe import number
-
-        done, all_cells = len(self._comparison.runs), len(self._comparison.plan.cells())
-        line = Text(f"[{done}/{all_cells}] ", style="dim")
-        line.append(f"{cell.strategy}, seed {cell.seed}: ", style="default")
-        if cell in self._comparison.problems:
-            return line.append(self._comparison.problems[cell], style="red")
-        figures = self._known()[self._comparison.runs[cell].id]
-        assert figures is not None, "a run whose baseline failed is a problem"
-        objective = self._comparison.prototype.objective
-        found = f"{objective.metric} {number(figures.best)}, gain {number(figures.gain)}"
-        best = max((f.best for f in self._figures.values() if f), key=objective.score)
-        rest = f"; {clock(seconds)}, about {clock(self._left())} left; best so far {number(best)}"
-        return line.append(found, style="bold").append(rest)
-
-    def _known(self) -> dict[str, RunFigures | None]:
-        from bilevel.comparison import run_figures
-
-        for run in self._comparison.runs.values():
-            if run.id not in self._figures:
-                records = self._comparison.workspace.records(run.id)
-                self._figures[run.id] = run_figures(run, records)
-        return self._figures
-
-    def _left(self) -> float:
-        """Seconds to go, at the pace so far of runs with and of runs without an LLM."""
-        every = statistics.fmean([*self._seconds[True], *self._seconds[False]])
-        pace = {k: statistics.fmean(s) if s else every for k, s in self._seconds.items()}
-        pace[True] /= self._parallel
-        return sum(pace[cell.free] for cell in self._comparison.left())
-
-
-class _Watching:
-    """Says of a run how far it is."""
-
-    def __init__(self, strategy: str, run: Run, say: Callable[[str], None]) -> None:
-        self._name = f"{run.id}: {strategy}, seed {run.seed}"
-        self._run = run
-        self._say = say
-
-    def phase(self, phase: Phase) -> None:
-        """Say what begins now."""
-        now = {"propose": "asks for a proposal", "baseline": "measures its baseline"}
-        if phase.kind == "search" and phase.trial is not None:
-            number = phase.trial - self._run.baselines + 1
-            self._say(f"{self._name}, evaluation {number} of {self._run.evals}")
-        else:
-            self._say(f"{self._name}, {now.get(phase.kind, phase.kind)}")
-
-    def record(self, record: Record) -> None:
-        pass

@@ -40,6 +40,14 @@ def run(
             "turn. 1 where the tasks measure time or the LLM needs the machine to itself."
         ),
     ] = 1,
+    records_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--records",
+            help="A folder that `study export` wrote of this study: what is in it and not here is "
+            "taken in first, and not made again.",
+        ),
+    ] = None,
     sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
@@ -56,6 +64,8 @@ def run(
 
     bilevel study run study.toml
 
+    bilevel study run study.toml --records results/mine/records
+
     bilevel study report study.toml --out results/mine
     """
     from bilevel.compare_helpers import interruptible
@@ -65,6 +75,7 @@ def run(
     from bilevel.study.harness import begun, is_free, model_of
     from bilevel.study.registry import enter
     from bilevel.study.screen import StudyScreen
+    from bilevel.study.taking import take_record, take_runs
     from bilevel.study.workers import Assignment, Shared, workers
 
     if parallel < 1:
@@ -73,11 +84,15 @@ def run(
     console = Console(stderr=True, markup=False)
     described = load(file)
     prepare(sandbox, console)
+    taken = None if records_of is None else take_record(workspace_at(home), described, records_of)
     record = enter(workspace_at(home), described, allow_weak_sandbox, sandbox)
     wall = (allow_weak_sandbox, sandbox)
     assignment = Assignment(home, described, record.began, record.lent(), *wall)
     made = assignment.study()
     made.look()
+    if taken is not None:
+        entered, known = take_runs(made, taken)
+        console.print(f"{records_of}: {entered} runs taken in, {known} were here", soft_wrap=True)
     screen = StudyScreen(made, console, parallel)
     if said := words(made.ledger.read(), begun(made)):
         console.print(f"{said}; the report says where arms of one repeat are of several")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from bilevel import codec, mechanisms, stacks
+from bilevel import codec, mechanisms
 from bilevel.assemble import Watcher, conduct
 from bilevel.errors import BilevelError, ConfigError, RunBusy
 from bilevel.model import Record, Run, Stop, Trial
@@ -20,14 +20,10 @@ from bilevel.planning import Settings, enter, planned
 from bilevel.protocols import LLM
 from bilevel.sandbox.policy import Wall
 from bilevel.sharing import Sharing
+from bilevel.strategies import FREE, PLAIN, stack
 from bilevel.task_jobs import find_task
 from bilevel.workspace import Workspace
 
-# The LLM at work, greedily, with no mechanism over it.
-PLAIN = "plain"
-# Strategies that write all values themselves; they turn to the LLM only where nothing is left to
-# draw. A test tries every mechanism with an LLM that fails and holds this list to it.
-FREE = ("cmaes", "gp", "racing", "random_search", "smac", "tpe")
 ENDED = ("done", "refused")  # reasons for which a run stops that there is no going on from
 FAILURES = 3  # runs in a row that could not go on, after which the fault is not the strategies'
 PAUSE = 1.0  # seconds between two looks at runs that another process has
@@ -87,40 +83,6 @@ class Cell:
         return set(stack(self.strategy) or (PLAIN,)) <= set(FREE)
 
 
-def stack(strategy: str) -> tuple[str, ...]:
-    """The mechanisms of a strategy, lowest first."""
-    return () if strategy == PLAIN else tuple(strategy.split("+"))
-
-
-def strategies(text: str) -> tuple[str, ...]:
-    """The strategies of a comma list, each once; `all`, `free` and `llm` stand for groups.
-
-    Raises ConfigError for an unknown mechanism, and for a file that is none.
-    """
-    every = (PLAIN, *mechanisms.names())
-    groups = {
-        "all": every,
-        "free": tuple(n for n in every if n in FREE),
-        "llm": tuple(n for n in every if n not in FREE),
-    }
-    found: dict[str, None] = {}
-    for word in filter(None, (w.strip() for w in text.split(","))):
-        found.update(dict.fromkeys(groups.get(word, (word,))))
-    for name in (n for strategy in found for n in stack(strategy)):
-        stacks.source(name)
-    if not found:
-        raise ConfigError(
-            "--strategies names none; give all, free, llm, or a list such as plain,tabu+ucb1"
-        )
-    return tuple(found)
-
-
-def code_lines(strategy: str) -> int:
-    """Lines of code of its mechanisms, neither blank, nor comment, nor docstring."""
-    texts = [stacks.source(name).source for name in stack(strategy)]
-    return sum(map(mechanisms.code_lines, texts))
-
-
 class Screen(Protocol):
     """Told how a comparison goes on; decides nothing."""
 
@@ -164,7 +126,7 @@ class Comparison:
         task, _ = find_task(plan.task)
         space, objective = self.prototype.space, self.prototype.objective
         self._sharing = Sharing(space, objective, task.deterministic, baselines) if shares else None
-        self._cells = {_identity(self.planned(c)): c for c in plan.cells()}
+        self._cells = {identity(self.planned(c)): c for c in plan.cells()}
         self._names = {cell: name for name, cell in self._cells.items()}
         self._begun: dict[str, Cell | None] = {}  # by run, None for those of no cell
         self._shared: dict[str, int] = {}  # by run, how much of its log is taken in
@@ -175,11 +137,15 @@ class Comparison:
         for run in self.workspace.store.runs():
             if run.id not in self._begun:
                 counts = run.created >= self._since
-                self._begun[run.id] = self._cells.get(_identity(run)) if counts else None
+                self._begun[run.id] = self.cell_of(run) if counts else None
             cell = self._begun[run.id]
             if cell is not None and cell not in self.runs and self._ended(run):
                 self.runs[cell] = run
                 self.problems.pop(cell, None)
+
+    def cell_of(self, run: Run) -> Cell | None:
+        """The cell whose run this is, None for one that the plan would not make."""
+        return self._cells.get(identity(run))
 
     def left(self) -> list[Cell]:
         """Runs that are not there yet, in order."""
@@ -246,7 +212,9 @@ class Comparison:
         for name in settings.stack:
             if not name.endswith(".py"):
                 mechanisms.load(name)  # a missing library must not leave an empty run behind
-        run = self._open(cell) or enter(self.workspace, self.planned(cell))
+        planned, begun = self.planned(cell), self._open(cell)
+        # The task lies where this plan says: a run may have been begun with it elsewhere.
+        run = replace(begun, source=planned.source) if begun else enter(self.workspace, planned)
         self._begun[run.id] = cell
         self._learn(cell.seed)
         stop = conduct(self.workspace, run, llm, screen.starts(cell, run), self._sharing)
@@ -292,7 +260,7 @@ class Comparison:
         return replace(self._kinds[kind], seed=cell.seed)
 
 
-def _identity(run: Run) -> str:
-    """Equal for runs that differ in name, time and machine only; plain, for it names a lock."""
-    same = replace(run, id="", created="", machine={}, sandbox="")
+def identity(run: Run) -> str:
+    """Equal for runs that differ in name, time, place and machine only; plain: it names a lock."""
+    same = replace(run, id="", created="", source="", machine={}, sandbox="")
     return f"compare-{hashlib.sha256(codec.dump(same).encode()).hexdigest()[:40]}"

@@ -9,13 +9,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from bilevel.budget import MESSAGE_TOKENS, TOKENS_A_CHARACTER, cost, weight
-from bilevel.compare import FREE
 from bilevel.ensemble import members
 from bilevel.model import Call, Estimate, Prices, Run, Share, Trial
 from bilevel.prices import prices_text
 from bilevel.rehearsal import MOST, Asked, rehearse
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stacks import layers
+from bilevel.strategies import FREE
 from bilevel.workspace import Workspace
 
 FEWEST = 0.25  # tokens a character where the model was never asked: English prose

@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bilevel.compare import PLAIN, Cell, Comparison, Plan, Screen
+from bilevel.compare import Cell, Comparison, Plan, Screen
 from bilevel.comparison import RunFigures, run_figures
 from bilevel.errors import ConfigError
 from bilevel.library import Entry, Transfer
 from bilevel.library_proposer import STAND_IN
 from bilevel.protocols import LLM
+from bilevel.strategies import PLAIN
 from bilevel.workspace import Workspace
 
 STOOD_IN = "the habits of a small LLM, no LLM asked"

@@ -87,6 +87,14 @@ def test_from_an_export_alone_the_report_and_every_run_come_again(
     assert bilevel("study", "export", "study.toml", "--out", "out", cwd=tmp_path).returncode == 0
     fresh = tmp_path / "elsewhere"
     fresh.mkdir()
+    write(fresh, repeats=3)
+    grown = bilevel("study", "run", "study.toml", "--records", "../out", cwd=fresh)
+    assert grown.returncode == 0, grown.stderr
+    said = grown.stderr.splitlines()
+    assert said[0] == "../out: 4 runs taken in, 0 were here"
+    assert said[1].startswith("toy-study: 6 runs, 4 there already")
+    shutil.rmtree(fresh)
+    fresh.mkdir()
     shutil.move(tmp_path / "out", fresh / "out")
     there = bilevel("study", "report", "out", "--out", "report", cwd=fresh)
     assert there.returncode == 0, there.stderr

@@ -38,11 +38,12 @@ FORMAT, VERSION = "bilevel study", 1
 
 @dataclass(frozen=True)
 class Exported:
-    """A study as `export` wrote it."""
+    """A study as `export` wrote it. paths: the files of its runs."""
 
     file: StudyFile
     logs: dict[Place, tuple[Run, list[Record]]]
     known: Provenance
+    paths: Mapping[Place, Path]
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ def exported(folder: Path, allow_weak: bool = False) -> Exported:
         text = (folder / FILE).read_bytes().decode()
         file = parse(text, folder / index["file"])
         at = {(p.task, p.arm, p.seed): p for p in places(file)}
-        logs = {
-            at[e["task"], e["arm"], e["seed"]]: _log(folder / RUNS / e["file"], allow_weak)
-            for e in index["runs"]
+        paths = {
+            at[e["task"], e["arm"], e["seed"]]: folder / RUNS / e["file"] for e in index["runs"]
         }
+        logs = {place: _log(path, allow_weak) for place, path in paths.items()}
         known = codec.load(Provenance, json.dumps(index["known"])) if "known" in index else None
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
@@ -136,7 +137,8 @@ def exported(folder: Path, allow_weak: bool = False) -> Exported:
                 f"{folder / INDEX} says that {run.id} is on seed {place.seed}, but its file says "
                 f"{run.seed}; get the folder anew from whoever exported it"
             )
-    return Exported(file, logs, known or Provenance(sources=shipped(r for r, _ in logs.values())))
+    known = known or Provenance(sources=shipped(r for r, _ in logs.values()))
+    return Exported(file, logs, known, paths)
 
 
 def _log(path: Path, allow_weak: bool) -> tuple[Run, list[Record]]:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from bilevel.compare import FREE, PAUSE, PLAIN, Cell, Comparison, Plan, Screen, _identity
+from bilevel.compare import PAUSE, Cell, Comparison, Plan, Screen
 from bilevel.errors import RunBusy
 from bilevel.levels import NO_LLM, chosen
-from bilevel.model import Borrowed, OuterPlan
+from bilevel.model import Borrowed, OuterPlan, Run
 from bilevel.planning import Settings, with_writes
 from bilevel.protocols import LLM
 from bilevel.sandbox.policy import Wall
 from bilevel.seeds import generator
+from bilevel.strategies import FREE, PLAIN
 from bilevel.study.builds import Ledger, Noting, path_of
 from bilevel.study.file import StudyFile
 from bilevel.study.sections import ArmSection, OuterSection
@@ -143,14 +144,9 @@ def blocks(file: StudyFile) -> list[Block]:
 class ArmRuns(Comparison):
     """The runs of a study's arms on one task; those that an earlier version made count as well."""
 
-    def look(self) -> None:
-        """Find the runs of the plan that the store holds already."""
-        for run in self.workspace.store.runs():
-            if run.id not in self._begun and run.version != self.prototype.version:
-                counts = run.created >= self._since
-                same = replace(run, version=self.prototype.version)
-                self._begun[run.id] = self._cells.get(_identity(same)) if counts else None
-        super().look()
+    def cell_of(self, run: Run) -> Cell | None:
+        """As for any comparison, whatever version made the run."""
+        return super().cell_of(replace(run, version=self.prototype.version))
 
 
 class Study:

@@ -91,6 +91,11 @@ def load(home: Path, name: str) -> Registry | None:
         raise StoreError(f"{path}, the study's record, cannot be read: {error}") from error
 
 
+def dump(record: Registry) -> bytes:
+    """What `load` reads."""
+    return _ADAPTER.dump_json(record, indent=1)
+
+
 def enter(
     workspace: Workspace, file: StudyFile, allow_weak: bool = False, sandbox: Wall = "auto"
 ) -> Registry:
@@ -111,7 +116,7 @@ def enter(
         path = path_of(workspace.home, file.study.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as fresh:
-            fresh.write_bytes(_ADAPTER.dump_json(grown, indent=1))
+            fresh.write_bytes(dump(grown))
         return grown
 
 
@@ -208,14 +213,15 @@ def _kinds(
         plan = plan_of(file, task, loans, allow_weak, sandbox)
         for arm in file.study.arms:
             run = planned(workspace, plan.task, plan.settings(Cell(arm, file.study.first_seed)))
-            same = replace(run, seed=0, created="", machine={}, sandbox="", library=())
+            same = replace(run, seed=0, created="", source="", machine={}, sandbox="", library=())
             kinds.setdefault(task, {})[arm] = Kind(same, file.arms[arm].library or "")
     return kinds
 
 
 def _words(kind: Kind) -> dict[str, Any]:
     """A kind as JSON values; a study may grow with a later version, which `builds` notes."""
-    return {**json.loads(codec.dump(replace(kind.run, version=""))), "library": kind.library}
+    run = replace(kind.run, version="", source="")
+    return {**json.loads(codec.dump(run)), "library": kind.library}
 
 
 def _difference(before: Any, after: Any) -> str:

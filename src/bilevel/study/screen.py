@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from bilevel.assemble import Watcher
 from bilevel.compare import Cell
+from bilevel.compare_screen import Watching
 from bilevel.comparison_output import clock
-from bilevel.model import Phase, Record, Run
+from bilevel.model import Run
 from bilevel.study.harness import Study
 from bilevel.study.progress import Pace
 
@@ -44,7 +45,7 @@ class StudyScreen:
 
     def starts(self, cell: Cell, run: Run) -> Watcher:
         self._say(f"{run.id}: {cell.strategy}, seed {cell.seed}")
-        return _Watching(self._say, f"{run.id}: {cell.strategy}, seed {cell.seed}", run)
+        return Watching(cell, run, self._say)
 
     def ends(self, cell: Cell) -> None:
         self._look()
@@ -79,22 +80,3 @@ class StudyScreen:
                 soft_wrap=True,
             )
         self._said = ended
-
-
-class _Watching:
-    """Says of a run how far it is."""
-
-    def __init__(self, say: Callable[[str], None], name: str, run: Run) -> None:
-        self._say = say
-        self._name = name
-        self._run = run
-
-    def phase(self, phase: Phase) -> None:
-        """Say what begins now."""
-        doing: str = phase.kind
-        if phase.kind == "search" and phase.trial is not None:
-            doing = f"evaluation {phase.trial - self._run.baselines + 1} of {self._run.evals}"
-        self._say(f"{self._name}, {doing}")
-
-    def record(self, record: Record) -> None:
-        pass

@@ -1,0 +1,46 @@
+"""The strategies that a comparison knows: the LLM alone, mechanisms, and stacks of them."""
+
+from __future__ import annotations
+
+from bilevel import mechanisms, stacks
+from bilevel.errors import ConfigError
+
+# The LLM at work, greedily, with no mechanism over it.
+PLAIN = "plain"
+# Strategies that write all values themselves; they turn to the LLM only where nothing is left to
+# draw. A test tries every mechanism with an LLM that fails and holds this list to it.
+FREE = ("cmaes", "gp", "racing", "random_search", "smac", "tpe")
+
+
+def stack(strategy: str) -> tuple[str, ...]:
+    """The mechanisms of a strategy, lowest first."""
+    return () if strategy == PLAIN else tuple(strategy.split("+"))
+
+
+def named(text: str) -> tuple[str, ...]:
+    """The strategies of a comma list, each once; `all`, `free` and `llm` stand for groups.
+
+    Raises ConfigError for an unknown mechanism, and for a file that is none.
+    """
+    every = (PLAIN, *mechanisms.names())
+    groups = {
+        "all": every,
+        "free": tuple(n for n in every if n in FREE),
+        "llm": tuple(n for n in every if n not in FREE),
+    }
+    found: dict[str, None] = {}
+    for word in filter(None, (w.strip() for w in text.split(","))):
+        found.update(dict.fromkeys(groups.get(word, (word,))))
+    for name in (n for strategy in found for n in stack(strategy)):
+        stacks.source(name)
+    if not found:
+        raise ConfigError(
+            "--strategies names none; give all, free, llm, or a list such as plain,tabu+ucb1"
+        )
+    return tuple(found)
+
+
+def code_lines(strategy: str) -> int:
+    """Lines of code of its mechanisms, neither blank, nor comment, nor docstring."""
+    texts = [stacks.source(name).source for name in stack(strategy)]
+    return sum(map(mechanisms.code_lines, texts))

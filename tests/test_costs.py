@@ -272,3 +272,14 @@ def test_a_run_without_prices_on_record_is_not_free() -> None:
     call = Call("k", 0, "1", "propose", (Message("user", "x"),), "", 0, 300, Reply("y", "m", 5, 5))
     assert costs(RUN, [call]).total.usd is None
     assert price_list(RUN, [call]) == {}
+
+
+def test_what_no_cache_had_is_told_of_a_call(llm: Spender) -> None:
+    assert run(*PRICE).exit_code == 0
+    found = costs(Workspace(Path(".bilevel")).store.run("toy-1"), records())
+    calls = [c for c in records() if isinstance(c, Call) and c.purpose == "propose"]
+    new = [c.reply.tokens_in - c.reply.tokens_cached for c in calls]
+    row = next(row for row in found.rows if row.purpose == "propose")
+    assert len(new) == row.calls
+    assert row.computed == median(new)
+    assert "new: tokens of a call's prompt that no cache had" in bilevel("costs").output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from bilevel.model import Call, Estimate, Prices, Record, Run, Trial
 class Row:
     """Calls of one level for one purpose; seconds are wall-clock.
 
+    computed: tokens of a call's prompt that no cache had, median; None where no call was counted.
     usd: None where a price is not known. uncounted: calls whose tokens no server told: they are
     the most that the texts can have.
     """
@@ -23,6 +25,7 @@ class Row:
     calls: int
     tokens_in: int
     tokens_cached: int
+    computed: float | None
     tokens_out: int
     seconds: float
     usd: float | None
@@ -107,12 +110,14 @@ def _purpose(call: Call) -> str:
 
 def _row(level: str, purpose: str, bills: Sequence[Bill]) -> Row:
     known = [b.usd for b in bills if b.usd is not None]
+    computed = [b.tokens_in - b.tokens_cached for b in bills if b.counted]
     return Row(
         level=level,
         purpose=purpose,
         calls=len(bills),
         tokens_in=sum(b.tokens_in for b in bills),
         tokens_cached=sum(b.tokens_cached for b in bills),
+        computed=statistics.median(computed) if computed else None,
         tokens_out=sum(b.tokens_out for b in bills),
         seconds=math.fsum(b.seconds for b in bills),
         usd=math.fsum(known) if len(known) == len(bills) else None,

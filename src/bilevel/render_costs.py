@@ -37,7 +37,7 @@ def costs_view(run: Run, found: Costs) -> RenderableType:
 
 
 def _calls_table(run: Run, found: Costs) -> Table:
-    table = _table("level", "purpose", "calls", "tokens in", "cached", "out", "time", "USD")
+    table = _table("level", "purpose", "calls", "tokens in", "cached", "new", "out", "time", "USD")
     table.title = f"{run.id}: what its LLM calls took"
     table.title_justify = "left"
     for row in found.rows:
@@ -55,6 +55,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.calls:,}",
         f"{row.tokens_in:,}",
         f"{row.tokens_cached:,}",
+        "-" if row.computed is None else f"{row.computed:,.0f}",
         f"{row.tokens_out:,}",
         clock(row.seconds),
         usd,
@@ -72,6 +73,8 @@ def _jobs_table(found: Costs) -> Table:
 
 
 def _notes(found: Costs) -> Iterable[str]:
+    if found.total.computed is not None:
+        yield "new: tokens of a call's prompt that no cache had, median"
     yield from (prices_text(prices) for prices in found.prices)
     if found.rows and not found.prices:
         yield "no prices are on record: an earlier version of bilevel began this run"

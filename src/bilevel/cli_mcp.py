@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from bilevel.cli_options import HERE, AllowWeak, Home
+from bilevel.cli_sandbox import Wall, prepare
 
 
-def mcp(allow_weak_sandbox: AllowWeak = False, home: Home = HERE) -> None:
+def mcp(sandbox: Wall = "auto", allow_weak_sandbox: AllowWeak = False, home: Home = HERE) -> None:
     """Serve runs to a coding agent over the Model Context Protocol, on stdin and stdout.
 
     The agent lists and reads runs, starts one in which it is the LLM,
@@ -16,4 +19,5 @@ def mcp(allow_weak_sandbox: AllowWeak = False, home: Home = HERE) -> None:
     """
     from bilevel.serving.server import server
 
-    server(home, allow_weak_sandbox).run()
+    prepare(sandbox, Console(stderr=True))
+    server(home, allow_weak_sandbox, sandbox).run()

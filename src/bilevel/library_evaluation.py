@@ -16,6 +16,7 @@ from bilevel.errors import ConfigError
 from bilevel.library import Entry, Transfer
 from bilevel.library_proposer import STAND_IN
 from bilevel.protocols import LLM
+from bilevel.sandbox.policy import Wall
 from bilevel.strategies import PLAIN
 from bilevel.workspace import Workspace
 
@@ -24,12 +25,16 @@ STOOD_IN = "the habits of a small LLM, no LLM asked"
 
 @dataclass(frozen=True)
 class Trying:
-    """What is measured: on which task, on how many seeds, with which LLM, or what stands in."""
+    """What is measured: on which task, on how many seeds, with which LLM, or what stands in.
+
+    sandbox: what holds the mechanisms.
+    """
 
     task: str
     evals: int = 30
     seeds: int = 5
     llm: str = STAND_IN
+    sandbox: Wall = "auto"
 
     @property
     def proposer(self) -> str:
@@ -48,7 +53,12 @@ class Evaluation:
         self._workspace = workspace
         self._entries = {_file(workspace, entry): entry for entry in entries}
         plan = Plan(
-            trying.task, (PLAIN, *self._entries), trying.evals, trying.seeds, llm=trying.llm
+            trying.task,
+            (PLAIN, *self._entries),
+            trying.evals,
+            trying.seeds,
+            llm=trying.llm,
+            sandbox=trying.sandbox,
         )
         self.comparison = Comparison(workspace, plan)
 

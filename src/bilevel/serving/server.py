@@ -20,6 +20,7 @@ from bilevel.llm.others import MCP
 from bilevel.model import OuterPlan, Run
 from bilevel.planning import Settings, begin
 from bilevel.prompts import render
+from bilevel.sandbox.policy import Wall
 from bilevel.serving import reading
 from bilevel.serving.desk import Question
 from bilevel.serving.reading import Json, Part
@@ -49,11 +50,15 @@ __all__ = ["Runs", "server"]
 
 
 class Runs:
-    """The runs of one store, and those of them that go in this process."""
+    """The runs of one store, and those of them that go in this process.
 
-    def __init__(self, home: Path, allow_weak: bool = False) -> None:
+    sandbox: what holds the mechanisms of runs that are started here.
+    """
+
+    def __init__(self, home: Path, allow_weak: bool = False, sandbox: Wall = "auto") -> None:
         self._home = home
         self._allow_weak = allow_weak
+        self._sandbox = sandbox
         self._underway: dict[str, Underway] = {}
 
     def list_runs(self) -> Json:
@@ -94,7 +99,13 @@ class Runs:
             sources="submitted",
         )
         settings = Settings(
-            evals, seed, MCP, stack=tuple(stack or ()), outer=outer, allow_weak=self._allow_weak
+            evals,
+            seed,
+            MCP,
+            stack=tuple(stack or ()),
+            outer=outer,
+            allow_weak=self._allow_weak,
+            sandbox=self._sandbox,
         )
         workspace = self._workspace()
         with closing(workspace.store):
@@ -227,9 +238,9 @@ class Runs:
             return reading.status(underway, workspace.records(underway.run.id))
 
 
-def server(home: Path, allow_weak: bool = False) -> MCPServer[Any]:
+def server(home: Path, allow_weak: bool = False, sandbox: Wall = "auto") -> MCPServer[Any]:
     """The server of the store in a folder; `run()` serves it over stdio."""
-    runs = Runs(home, allow_weak)
+    runs = Runs(home, allow_weak, sandbox)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Any]) -> AsyncIterator[None]:

@@ -52,7 +52,7 @@ def take(comparison: Comparison, offered: Iterable[Archive]) -> Taken:
             known += 1
         else:
             entered[archive.run.id] = _enter(comparison, cell, archive)
-    comparison.look()
+            comparison.look()
     return Taken(entered, known, tuple(foreign))
 
 

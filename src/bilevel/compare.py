@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from bilevel import codec, mechanisms
 from bilevel.assemble import Watcher, conduct
@@ -26,6 +26,8 @@ from bilevel.workspace import Workspace
 
 ENDED = ("done", "refused")  # reasons for which a run stops that there is no going on from
 FAILURES = 3  # runs in a row that could not go on, after which the fault is not the strategies'
+# What may differ between a run and the same run made by others, elsewhere, at another time.
+APART: dict[str, Any] = {"id": "", "created": "", "source": "", "machine": {}, "sandbox": ""}
 PAUSE = 1.0  # seconds between two looks at runs that another process has
 
 
@@ -262,5 +264,5 @@ class Comparison:
 
 def identity(run: Run) -> str:
     """Equal for runs that differ in name, time, place and machine only; plain: it names a lock."""
-    same = replace(run, id="", created="", source="", machine={}, sandbox="")
+    same = replace(run, **APART)
     return f"compare-{hashlib.sha256(codec.dump(same).encode()).hexdigest()[:40]}"

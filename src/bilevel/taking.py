@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from bilevel.archive import SMALL, SUFFIX, Archive, is_file, read_archive, read_log
-from bilevel.compare import ENDED, Cell, Comparison
+from bilevel.compare import APART, ENDED, Cell, Comparison
 from bilevel.errors import ConfigError
 from bilevel.model import Run, Stop
 
@@ -59,8 +59,7 @@ def take(comparison: Comparison, offered: Iterable[Archive]) -> Taken:
 def differences(comparison: Comparison, cell: Cell, run: Run) -> str:
     """In what a run is not the cell's, by the names of what differs."""
     planned = comparison.planned(cell)
-    same = ("id", "created", "source", "machine", "sandbox")
-    names = [f.name for f in fields(Run) if f.name not in same]
+    names = [f.name for f in fields(Run) if f.name not in APART]
     return ", ".join(n for n in names if getattr(planned, n) != getattr(run, n))
 
 

@@ -10,6 +10,7 @@ try:
     from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Float
     from smac import HyperparameterOptimizationFacade as Facade
     from smac import Scenario
+    from smac.acquisition.maximizer.local_search import LocalSearch
     from smac.model.random_forest import RandomForest
     from smac.runhistory import RunHistory
 except ModuleNotFoundError as error:
@@ -27,7 +28,8 @@ class Smac(Mechanism):
     Faithful: Sobol's initial design, forest, log scaled costs, log expected improvement, every
     fifth configuration random.
     Adapted: its run history is rebuilt from the trials at each step; numbers in units; a failed
-    trial counts as the worst score; fewer challengers; a text keeps the incumbent's value.
+    trial counts as the worst score; fewer challengers; a text keeps the incumbent's value; local
+    searches start in a fixed order.
     """
 
     CHALLENGERS = 1000  # random configurations that it chooses from; 10,000 in the facade
@@ -89,9 +91,20 @@ class Smac(Mechanism):
         gain.update(model=model, eta=costs.min(), incumbents=[], num_data=len(points), X=points)
         maximizer = Facade.get_acquisition_maximizer(scenario, challengers=self.CHALLENGERS)
         maximizer.acquisition_function = gain
+        _order(maximizer._local_search)
         random = Facade.get_random_design(scenario)
         best = maximizer.maximize(history.get_configs(), random_design=random)
         return [*best, *scenario.configspace.sample_configuration(self.TRIES)]
+
+
+def _order(search: LocalSearch) -> None:
+    """SMAC takes its starts from a set, whose order is another in each process."""
+    starts = search._get_initial_points
+    search._get_initial_points = lambda *given: sorted(starts(*given), key=_place)
+
+
+def _place(found: Configuration) -> tuple[float, ...]:
+    return tuple(found.get_array())
 
 
 def _hyperparameter(view: View, name: str) -> Categorical | Float:

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trying import MIXED, go, settled
+
 from bilevel import mechanisms
 from bilevel.codec import dump
 from bilevel.errors import MissingExtra
-from trying import MIXED, go, settled
 
 TESTS = Path(__file__).parents[1]
 

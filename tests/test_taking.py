@@ -15,7 +15,7 @@ from bilevel.errors import ConfigError
 from bilevel.model import Message, Stop
 from bilevel.strategies import PLAIN
 from bilevel.taking import archives, differences, take
-from comparable import reply
+from comparable import reply, write_task
 from test_compare import comparison, decided, fails, go
 
 NAMES = (PLAIN, "tabu")
@@ -129,18 +129,15 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         archives(tmp_path)
 
 
-def test_a_task_that_moved_is_the_same_and_one_that_changed_is_not(tmp_path: Path) -> None:
+def test_equal_scripts_in_two_folders_may_be_two_tasks(tmp_path: Path) -> None:
+    """What lies beside a script is not in its fingerprint; only the user can say it is the same."""
     first = comparison(tmp_path, "random_search")
     go(first)
-    moved = tmp_path / "moved"
-    tmp_path.joinpath("state").rename(tmp_path / "kept")
-    moved.mkdir()
-    (tmp_path / "kept").rename(moved / "state")
-    second = comparison(moved, "random_search")
+    (tmp_path / "other").mkdir()
+    plan = replace(first.plan, task=write_task(tmp_path / "other"))
+    second = Comparison(first.workspace, plan)
     second.look()
+    assert second.left() == plan.cells()
+    ((run, log),) = first.logs()["random_search"]
+    assert len(take(second, [Archive(run, log, [None] * len(log))]).entered) == 1
     assert second.left() == []
-    path = moved / "task.toml"
-    path.write_text(path.read_text().replace("default = 0.1", "default = 0.2"))
-    third = Comparison(second.workspace, second.plan)
-    third.look()
-    assert third.left() == third.plan.cells()

@@ -26,8 +26,9 @@ from bilevel.workspace import Workspace
 
 ENDED = ("done", "refused")  # reasons for which a run stops that there is no going on from
 FAILURES = 3  # runs in a row that could not go on, after which the fault is not the strategies'
-# What may differ between a run and the same run made by others, elsewhere, at another time.
-APART: dict[str, Any] = {"id": "", "created": "", "source": "", "machine": {}, "sandbox": ""}
+# What may differ between a run and its like. Not where the task lies: a fingerprint does not know
+# the data beside a script, so that equal scripts in two folders may be two tasks.
+APART: dict[str, Any] = {"id": "", "created": "", "machine": {}, "sandbox": ""}
 PAUSE = 1.0  # seconds between two looks at runs that another process has
 
 
@@ -214,9 +215,7 @@ class Comparison:
         for name in settings.stack:
             if not name.endswith(".py"):
                 mechanisms.load(name)  # a missing library must not leave an empty run behind
-        planned, begun = self.planned(cell), self._open(cell)
-        # The task lies where this plan says: a run may have been begun with it elsewhere.
-        run = replace(begun, source=planned.source) if begun else enter(self.workspace, planned)
+        run = self._open(cell) or enter(self.workspace, self.planned(cell))
         self._begun[run.id] = cell
         self._learn(cell.seed)
         stop = conduct(self.workspace, run, llm, screen.starts(cell, run), self._sharing)
@@ -263,6 +262,6 @@ class Comparison:
 
 
 def identity(run: Run) -> str:
-    """Equal for runs that differ in name, time, place and machine only; plain: it names a lock."""
+    """Equal for runs that differ in name, time and machine only; plain, for it names a lock."""
     same = replace(run, **APART)
     return f"compare-{hashlib.sha256(codec.dump(same).encode()).hexdigest()[:40]}"

@@ -11,7 +11,7 @@ from bilevel.compare import APART, ENDED, Cell, Comparison
 from bilevel.errors import ConfigError
 from bilevel.model import Run, Stop
 
-__all__ = ["Taken", "archives", "differences", "take"]
+__all__ = ["Taken", "archives", "differences", "moved", "take"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,15 @@ def archives(folder: Path) -> list[Archive]:
 
 
 def take(comparison: Comparison, offered: Iterable[Archive]) -> Taken:
-    """Enter those runs that the comparison would make and has not, each with its whole log."""
+    """Enter those runs that the comparison would make and has not, each with its whole log.
+
+    Whoever offers them says that they are of this task, wherever it lay when they were made.
+    """
     entered: dict[str, Run] = {}
     known, foreign = 0, []
     comparison.look()
     for archive in offered:
-        cell = comparison.cell_of(archive.run)
+        cell = moved(comparison, archive.run)
         if cell is None:
             foreign.append(archive.run)
         elif _stands(comparison, cell, archive):
@@ -56,10 +59,15 @@ def take(comparison: Comparison, offered: Iterable[Archive]) -> Taken:
     return Taken(entered, known, tuple(foreign))
 
 
+def moved(comparison: Comparison, run: Run) -> Cell | None:
+    """The cell whose run this is but for the place of its task, None if there is none."""
+    return comparison.cell_of(replace(run, source=comparison.prototype.source))
+
+
 def differences(comparison: Comparison, cell: Cell, run: Run) -> str:
     """In what a run is not the cell's, by the names of what differs."""
     planned = comparison.planned(cell)
-    names = [f.name for f in fields(Run) if f.name not in APART]
+    names = [f.name for f in fields(Run) if f.name not in (*APART, "source")]
     return ", ".join(n for n in names if getattr(planned, n) != getattr(run, n))
 
 

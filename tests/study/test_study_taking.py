@@ -128,6 +128,7 @@ def test_runs_that_this_build_would_not_make_are_refused_before_any_comes_in(
     with pytest.raises(ConfigError, match="other brief, fingerprint; go on with the build"):
         taken(there, file, out)
     assert Workspace(there / "state").store.runs() == []
+    assert load(there / "state", "toy-study") is None, "the right build may still take it up"
 
 
 def test_a_study_that_was_begun_here_by_itself_is_another(out: Path, there: Path) -> None:

@@ -213,15 +213,14 @@ def _kinds(
         plan = plan_of(file, task, loans, allow_weak, sandbox)
         for arm in file.study.arms:
             run = planned(workspace, plan.task, plan.settings(Cell(arm, file.study.first_seed)))
-            same = replace(run, seed=0, created="", source="", machine={}, sandbox="", library=())
+            same = replace(run, seed=0, created="", machine={}, sandbox="", library=())
             kinds.setdefault(task, {})[arm] = Kind(same, file.arms[arm].library or "")
     return kinds
 
 
 def _words(kind: Kind) -> dict[str, Any]:
     """A kind as JSON values; a study may grow with a later version, which `builds` notes."""
-    run = replace(kind.run, version="", source="")
-    return {**json.loads(codec.dump(run)), "library": kind.library}
+    return {**json.loads(codec.dump(replace(kind.run, version=""))), "library": kind.library}
 
 
 def _difference(before: Any, after: Any) -> str:

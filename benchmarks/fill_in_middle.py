@@ -25,19 +25,19 @@ from typing import Any
 import httpx2
 from research import first, rows
 
-from bilevel import authoring
-from bilevel.authoring import Specification
 from bilevel.codec import load_log
-from bilevel.frames import Frame, Local, names_of
-from bilevel.gate import Gate
+from bilevel.gate.gate import Gate
+from bilevel.gate.screening import screening
 from bilevel.history import History
 from bilevel.llm.embedded import TEMPERATURE, EmbeddedLLM, cores
 from bilevel.llm.launch import ModelServer
-from bilevel.manners import FRAMES, chosen
 from bilevel.mechanism import View
 from bilevel.model import OuterPlan
+from bilevel.research import authoring
+from bilevel.research.authoring import Specification
+from bilevel.research.frames import Frame, Local, names_of
+from bilevel.research.manners import FRAMES, chosen
 from bilevel.sandbox.sandboxed import Sandbox
-from bilevel.screening import screening
 from bilevel.seeds import derive, generator
 
 RESULTS = Path(__file__).parents[1] / "results"

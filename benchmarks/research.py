@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from bilevel.codec import dump, load_log
-from bilevel.dialogue import Researcher
-from bilevel.gate import Gate
+from bilevel.gate.gate import Gate
+from bilevel.gate.screening import screening
 from bilevel.history import History
 from bilevel.llm.connect import connect
 from bilevel.model import Call, OuterPlan, Proposal, Record, Trial
 from bilevel.protocols import LLM
+from bilevel.research.dialogue import Researcher
 from bilevel.sandbox.sandboxed import Sandbox
-from bilevel.screening import screening
 from bilevel.seeds import generator
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 
 def main() -> None:

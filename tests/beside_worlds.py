@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bilevel import engine
-from bilevel.beside import Accompanied
+from bilevel.budget.rehearsal import drawn
 from bilevel.engine import Edges
 from bilevel.model import Begun, Call, Message, Outcome, Phase, Record, Run, Session, Values
 from bilevel.protocols import Schema
-from bilevel.rehearsal import drawn
 from bilevel.replay import Replay, replay
-from bilevel.tape import Tape
+from bilevel.research.beside import Accompanied
+from bilevel.tape.tape import Tape
 from outer_worlds import RUN as LEVELS_RUN
 from outer_worlds import TrustedSandbox, calm, notes
 from threelevels import ThreeLevels

@@ -14,9 +14,8 @@ from zlib import crc32
 import pytest
 
 from bilevel import engine
-from bilevel.authoring import specification_schema
 from bilevel.errors import LLMUnavailable
-from bilevel.gate import Gate, Rule, Verdict
+from bilevel.gate.gate import Gate, Rule, Verdict
 from bilevel.loop import Loop
 from bilevel.mechanism import Mechanism
 from bilevel.model import (
@@ -33,9 +32,10 @@ from bilevel.model import (
 )
 from bilevel.protocols import Schema
 from bilevel.replay import Replay, replay
+from bilevel.research.authoring import specification_schema
 from bilevel.sandbox.errors import MechanismRaised
 from bilevel.stack import Layer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from worlds import LOSS, Instant, Log, Scripted, edges, loss, says, walk
 
 T = TypeVar("T")

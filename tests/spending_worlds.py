@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bilevel import engine
-from bilevel.budget import Budget, cost, limited, limits_of, weight
+from bilevel.budget.budget import Budget, cost, limited, limits_of, weight
+from bilevel.budget.pacing import PacedEvaluator
 from bilevel.engine import Edges
 from bilevel.errors import OverBudget
 from bilevel.mechanism import Mechanism, View
@@ -25,11 +26,10 @@ from bilevel.model import (
     Run,
     Stop,
 )
-from bilevel.pacing import PacedEvaluator
 from bilevel.protocols import Schema
 from bilevel.replay import Replay, replay
 from bilevel.stack import Layer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from outer_worlds import RUN as LEVELS_RUN
 from outer_worlds import TrustedSandbox
 from threelevels import BROKEN, SOURCE, ThreeLevels

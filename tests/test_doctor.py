@@ -11,7 +11,7 @@ from bilevel import doctor
 from bilevel.doctor import GIB, Check
 from bilevel.errors import ExecutorError
 from bilevel.model import Outcome
-from bilevel.render_checks import checks_table
+from bilevel.render.checks import checks_table
 from bilevel.sandbox import policy
 from bilevel.sandbox.errors import SandboxRefused
 from bilevel.sandbox.sandboxed import Sandbox

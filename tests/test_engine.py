@@ -10,7 +10,7 @@ import pytest
 from bilevel import engine
 from bilevel.engine import Edges
 from bilevel.errors import ConfigError, StoreError
-from bilevel.gate import Gate, Verdict
+from bilevel.gate.gate import Gate, Verdict
 from bilevel.model import (
     Decision,
     Fault,
@@ -27,7 +27,7 @@ from bilevel.sandbox.errors import MechanismRaised
 from bilevel.sandbox.host import Limits
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stack import Layer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from outer_worlds import (
     COUNTS,
     HEAD,

@@ -11,15 +11,15 @@ import pytest
 from rich.console import Console
 
 from bilevel.assemble import conduct, replayed
+from bilevel.cli.running import open_llm
 from bilevel.codec import dump_log, load_log
 from bilevel.ensemble import Cast, Pull, Several, asked, choose, members, models, models_text, pulls
 from bilevel.errors import ConfigError, LLMRejected
 from bilevel.model import Call, Message, OuterPlan, Prices, Rate, Record, Reply, Run
 from bilevel.planning import Settings, begin
 from bilevel.protocols import Schema
-from bilevel.render import summary_panel
+from bilevel.render.render import summary_panel
 from bilevel.replay import replay
-from bilevel.running import open_llm
 from bilevel.summary import summarise
 from bilevel.workspace import Workspace
 from resumable import SCRIPT, TASK, Silent

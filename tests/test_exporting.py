@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import leaky
 from bilevel.assemble import conduct
-from bilevel.cli import app
+from bilevel.cli.cli import app
 from bilevel.errors import ConfigError, LLMRejected
 from bilevel.exporting import secrets_of
 from bilevel.llm import keys
@@ -315,7 +315,7 @@ def test_mixed_asks_the_llm_for_the_rest_and_the_summary_says_how_much(
 ) -> None:
     made(write_task(tmp_path), 3, OuterPlan())
     live = ThreeLevels()
-    monkeypatch.setattr("bilevel.running.connect", lambda spec, **_: live)
+    monkeypatch.setattr("bilevel.cli.running.connect", lambda spec, **_: live)
     plain = ("run", "task.toml", "--evals", "5", "--confirms", "1", "--levels", "1", "--mixed")
     result = bilevel(*plain, "--replay", "toy-1", "--home", "state")
     assert result.exit_code == 0, result.output

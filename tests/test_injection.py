@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import pytest
 
-from bilevel.dialogue import Researcher
 from bilevel.history import History
 from bilevel.llm.scripted import ScriptedLLM
 from bilevel.model import Call, JobResult, Message, Move, Objective, Proposal, Trial
 from bilevel.prompting import ERROR_CHARS, messages
 from bilevel.prompts import unmarked
 from bilevel.proposer import Proposer
+from bilevel.research.dialogue import Researcher
 from bilevel.steering import Steerer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from bilevel.tasks.outcome import read
 from factories import VAL_BPB
 from test_dialogue import RUN, scripted_tape, verdict

@@ -11,9 +11,9 @@ from bilevel.attribution import influence
 from bilevel.history import History
 from bilevel.ledger import Touches, ledger, said
 from bilevel.mechanism import Mechanism
-from bilevel.merit import merit
 from bilevel.model import Decision, Move, Session, Trial
-from bilevel.render_levels import accounts_view, ledger_table
+from bilevel.render.levels import accounts_view, ledger_table
+from bilevel.research.merit import merit
 from bilevel.stack import Layer
 from factories import shown
 from threelevels import SOURCE, held, left, recorded

@@ -7,12 +7,12 @@ from typing import get_args
 
 import pytest
 
+from bilevel.cli.running import levels_text, sandbox_text, unscreened_text
 from bilevel.errors import ConfigError
 from bilevel.levels import CHOICES, DECISIONS, chosen, decided_text, names, outer_loop, usage
 from bilevel.model import TOO_LONG, UNUSABLE, Call, OuterPlan, Reply, Session, Steering
-from bilevel.render import summary_panel
+from bilevel.render.render import summary_panel
 from bilevel.replay import DECIDED
-from bilevel.running import levels_text, sandbox_text, unscreened_text
 from bilevel.summary import summarise
 from factories import gpt_log, shown
 from threelevels import held, left, recorded
@@ -105,7 +105,7 @@ def test_a_weak_sandbox_is_said_loudly() -> None:
 def test_the_remedy_for_no_screening_is_named_only_where_the_library_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bilevel.running.can_screen", lambda: True)
+    monkeypatch.setattr("bilevel.cli.running.can_screen", lambda: True)
     assert unscreened_text() == "no screening: sources join without a trial on a surrogate"
-    monkeypatch.setattr("bilevel.running.can_screen", lambda: False)
+    monkeypatch.setattr("bilevel.cli.running.can_screen", lambda: False)
     assert "; scikit-learn, which it needs, is not here: pip install" in unscreened_text()

@@ -12,7 +12,6 @@ import pytest
 from bilevel.attribution import influence, leave_one_out, redecide
 from bilevel.errors import LLMUnavailable
 from bilevel.levels import outer_loop, usage
-from bilevel.lines import session_lines
 from bilevel.mechanism import Mechanism
 from bilevel.model import (
     Call,
@@ -30,6 +29,7 @@ from bilevel.model import (
     Trial,
 )
 from bilevel.protocols import Schema
+from bilevel.render.lines import session_lines
 from bilevel.resuming import timeless
 from bilevel.sandbox.errors import MechanismTimeout
 from bilevel.stack import Layer

@@ -17,7 +17,7 @@ from bilevel.offers import GAP, schema
 from bilevel.prompting import HISTORY_LINES, history_lines, messages
 from bilevel.proposer import Proposer
 from bilevel.seeds import generator
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from traces import T
 from worlds import LOSS, RUN, SPACE, Log, Scripted, build, says
 

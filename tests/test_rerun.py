@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bilevel.assemble import conduct
-from bilevel.cli import app
+from bilevel.cli.cli import app
 from bilevel.model import Outcome, OuterPlan, Trial, Values
 from bilevel.planning import Settings, begin
 from bilevel.rerun import rerun

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from bilevel.dialogue import Researcher
-from bilevel.gate import Verdict
+from bilevel.gate.gate import Verdict
 from bilevel.model import Call, Message, Move, Reply, Run
 from bilevel.offers import schema
 from bilevel.protocols import Schema
+from bilevel.research.dialogue import Researcher
 from bilevel.schemas import misfit
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from outer_worlds import PLAN, fitting, sha_of, specified
 from traces import GPT, T, history, view_of
 from worlds import LOSS

@@ -12,17 +12,13 @@ import pytest
 from rich.console import Console
 
 from bilevel import engine
-from bilevel.authoring import repair, shorter
-from bilevel.briefing import briefing, shorter_briefings
-from bilevel.budget import Budget, bill
+from bilevel.budget.budget import Budget, bill
 from bilevel.codec import dump, load
 from bilevel.engine import Edges
 from bilevel.ensemble import Cast, Several
 from bilevel.errors import ContextTooLong
 from bilevel.history import History
-from bilevel.live import Terminal
 from bilevel.loop import Loop
-from bilevel.merit import Known
 from bilevel.model import (
     TOO_LONG,
     Call,
@@ -37,12 +33,16 @@ from bilevel.model import (
 )
 from bilevel.prompting import HISTORY_LINES, SHORTER, history_lines, shortened
 from bilevel.protocols import Schema
-from bilevel.render import llm_text
+from bilevel.render.live import Terminal
+from bilevel.render.render import llm_text
 from bilevel.replay import DECIDED, Replay, replay
+from bilevel.research.authoring import repair, shorter
+from bilevel.research.briefing import briefing, shorter_briefings
+from bilevel.research.merit import Known
 from bilevel.resuming import timeless
 from bilevel.summary import summarise
-from bilevel.tape import Tape
-from bilevel.taped import taped
+from bilevel.tape.tape import Tape
+from bilevel.tape.taped import taped
 from outer_worlds import RUN as LEVELS
 from outer_worlds import QuickGate, TrustedSandbox, of, sha_of
 from threelevels import BROKEN, SOURCE, ThreeLevels

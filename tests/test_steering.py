@@ -12,7 +12,7 @@ from bilevel.model import Call, Move, Steering
 from bilevel.prompting import messages
 from bilevel.steering import GUIDANCE_CHARS, STRATEGIES, Steerer, focus, schema
 from bilevel.steering_rules import weigh
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from factories import GPT, VAL_BPB
 from traces import T, down, exhausted, history, space_of, up, view_of
 

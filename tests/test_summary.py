@@ -19,7 +19,13 @@ from bilevel.history import History
 from bilevel.model import Call, Move, Param, Proposal, Refusal, Space, Stop, Trial
 from bilevel.noise import T_975, interval
 from bilevel.proposer import parse
-from bilevel.render import confirmation_text, llm_text, runs_table, summary_panel, trials_table
+from bilevel.render.render import (
+    confirmation_text,
+    llm_text,
+    runs_table,
+    summary_panel,
+    trials_table,
+)
 from bilevel.summary import summarise
 from factories import ACCURACY, GPT, GPT_RUN, gpt_log, measured, proposal, shown, trial
 

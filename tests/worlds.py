@@ -24,7 +24,7 @@ from bilevel.model import (
 )
 from bilevel.protocols import Schema
 from bilevel.stack import Layer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 SPACE = Space(
     (

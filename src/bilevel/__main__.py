@@ -1,5 +1,5 @@
 """`python -m bilevel` is `bilevel`."""
 
-from bilevel.cli import main
+from bilevel.cli.cli import main
 
 main()

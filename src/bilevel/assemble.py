@@ -7,28 +7,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from bilevel.beside import InTurn
-from bilevel.budget import Budget
+from bilevel.budget.budget import Budget
+from bilevel.budget.pacing import PacedEvaluator
+from bilevel.budget.terms import Terms, clock, opened
 from bilevel.engine import Edges, Layers, build
 from bilevel.ensemble import Cast, Several
 from bilevel.errors import ConfigError, ExecutorError, LLMError, OverBudget
 from bilevel.evaluate import Evaluator
 from bilevel.executors.local import LocalExecutor
-from bilevel.library_records import collect
+from bilevel.library.records import collect
 from bilevel.model import Call, Phase, Record, Run, Session, Stop, StopReason
-from bilevel.pacing import PacedEvaluator
 from bilevel.planning import answers_here
 from bilevel.protocols import LLM
 from bilevel.replay import Replay, replay
+from bilevel.research.beside import InTurn
 from bilevel.sandbox.errors import SandboxError
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.scrubbing import Discreet, Scrubber, secrets_in
-from bilevel.sharing import Sharing
 from bilevel.stacks import layers, needs_sandbox
-from bilevel.tape import Tape
-from bilevel.taped import taped
+from bilevel.tape.sharing import Sharing
+from bilevel.tape.tape import Tape
+from bilevel.tape.taped import taped
 from bilevel.task_jobs import evaluator_of, find_task, fingerprint
-from bilevel.terms import Terms, clock, opened
 from bilevel.workspace import Workspace
 
 

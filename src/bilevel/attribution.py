@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bilevel.budget import limited
+from bilevel.budget.budget import limited
 from bilevel.history import History, seed_index
 from bilevel.loop import first_move
 from bilevel.mechanism import View

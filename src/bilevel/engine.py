@@ -10,16 +10,14 @@ from functools import partial
 from threading import RLock
 from typing import cast
 
-from bilevel.beside import Accompanied, Beside, Fence
-from bilevel.budget import in_force
-from bilevel.dialogue import Researcher
+from bilevel.budget.budget import in_force
 from bilevel.errors import ConfigError, OverBudget, StoreError
 from bilevel.evaluate import Evaluator
-from bilevel.gate import Gate, Rule, Verdict
+from bilevel.gate.gate import Gate, Rule, Verdict
+from bilevel.gate.screening import screening
 from bilevel.history import History
-from bilevel.library_proposer import STAND_IN, stand_in
+from bilevel.library.proposer import STAND_IN, stand_in
 from bilevel.loop import Loop
-from bilevel.merit import Known, ranked, with_library
 from bilevel.model import (
     Begun,
     Layering,
@@ -33,13 +31,15 @@ from bilevel.model import (
 )
 from bilevel.outer import Outer, view_now
 from bilevel.proposer import Proposer
+from bilevel.research.beside import Accompanied, Beside, Fence
+from bilevel.research.dialogue import Researcher
+from bilevel.research.merit import Known, ranked, with_library
+from bilevel.research.submissions import Submissions
 from bilevel.resuming import Verdicts, answered, settled, timeless, underway
 from bilevel.sandbox.sandboxed import Sandbox
-from bilevel.screening import screening
 from bilevel.stack import Act, Layer, Stack
 from bilevel.steering import Steerer
-from bilevel.submissions import Submissions
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 Layers = Callable[[], Sequence[Layer]]
 Room = AbstractContextManager[tuple[Sandbox, Layers]]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bilevel.budget import bill
+from bilevel.budget.budget import bill
 from bilevel.errors import LLMRejected
 from bilevel.model import Call, Message, Prices, Record, Reply, Run, Trial
 from bilevel.protocols import LLM, Schema

@@ -22,7 +22,7 @@ from bilevel.llm.connect import CUSTOM_KEY
 from bilevel.llm.providers import PROVIDERS
 from bilevel.model import Call, Message, Run
 from bilevel.scrubbing import Scrubber, secrets_in
-from bilevel.tape import request_key
+from bilevel.tape.tape import request_key
 from bilevel.task_jobs import find_task, fingerprint
 from bilevel.tasks import builtin
 from bilevel.tasks.loading import MANIFEST

@@ -11,20 +11,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from bilevel.authoring import parse_specification
-from bilevel.beside import Beside
-from bilevel.budget import silent
-from bilevel.dialogue import Researcher
+from bilevel.budget.budget import silent
 from bilevel.errors import OverBudget
 from bilevel.history import History
 from bilevel.loop import IDLE_STEPS
 from bilevel.mechanism import View
-from bilevel.merit import Known, objection
 from bilevel.model import Begun, MechanismSource, Phase, Record, Run, Session
+from bilevel.research.authoring import parse_specification
+from bilevel.research.beside import Beside
+from bilevel.research.dialogue import Researcher
+from bilevel.research.merit import Known, objection
+from bilevel.research.submissions import Submissions
 from bilevel.seeds import generator
 from bilevel.stack import Stack
 from bilevel.steering import Steerer
-from bilevel.submissions import Submissions
 
 STILL = IDLE_STEPS // 2  # steps without an evaluation, after which a session is waited for
 

@@ -12,20 +12,20 @@ from urllib.parse import urlsplit
 
 import bilevel
 from bilevel import stacks
+from bilevel.budget.prices import LOCAL, LOOPBACK
+from bilevel.budget.terms import Terms, agreed, put
 from bilevel.ensemble import members
 from bilevel.errors import ConfigError, MissingExtra
-from bilevel.library_choice import borrow
+from bilevel.library.choice import borrow
 from bilevel.llm.others import NAMES
 from bilevel.llm.providers import PROVIDERS
 from bilevel.machine import machine
 from bilevel.model import Borrowed, OuterPlan, Run
-from bilevel.prices import LOCAL, LOOPBACK
 from bilevel.protocols import Task
 from bilevel.sandbox.policy import Wall
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stacks import entries, needs_sandbox, remembered
 from bilevel.task_jobs import find_task, fingerprint
-from bilevel.terms import Terms, agreed, put
 from bilevel.workspace import Workspace
 
 # What the scripts of shipped tasks import, all of it in the extra of the name `gpt`.

@@ -14,7 +14,7 @@ from bilevel.offers import open_names, schema
 from bilevel.prompting import messages, shortened
 from bilevel.prompts import render
 from bilevel.seeds import derive
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 REPAIRS = 1
 MAX_TOKENS = 300

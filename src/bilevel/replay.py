@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bilevel.budget import limited, limits_of
+from bilevel.budget.budget import limited, limits_of
 from bilevel.engine import Edges, build
 from bilevel.ensemble import Cast
 from bilevel.errors import BilevelError
@@ -26,7 +26,7 @@ from bilevel.model import (
 from bilevel.resuming import timeless
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.stack import Layer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 # Kinds of records that must come again.
 DECIDED = Proposal | Trial | Steering | Session | MechanismSource | Layering

@@ -20,7 +20,7 @@ from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.steering_rules import Evidence, freezable, grant, least_open, offered, weigh
 from bilevel.steering_words import plain, values_in, without_values
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 REPAIRS = 1
 MAX_TOKENS = 300

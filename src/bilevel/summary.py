@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bilevel.budget import in_force
-from bilevel.costs import Expected, costs
+from bilevel.budget.budget import in_force
+from bilevel.budget.costs import Expected, costs
 from bilevel.describe import REFUSAL_KINDS, changes, refusal_kind, repair_reason, start_values
 from bilevel.ensemble import Asked, asked
 from bilevel.history import History

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bilevel.library import Entry, Transfer, Use, kinds
+from bilevel.library.library import Entry, Transfer, Use, kinds
 from bilevel.model import MechanismSource
 from outer_worlds import SPACE, notes, sha_of
 

@@ -11,10 +11,10 @@ import pytest
 from shelves import entry, transfer
 from typer.testing import CliRunner, Result
 
-from bilevel import running
-from bilevel.cli import app
-from bilevel.cli_options import console
-from bilevel.library_admission import exported
+from bilevel.cli import running
+from bilevel.cli.cli import app
+from bilevel.cli.options import console
+from bilevel.library.admission import exported
 from bilevel.model import Layering, Run
 from bilevel.protocols import LLM
 from bilevel.workspace import Workspace
@@ -132,7 +132,7 @@ def test_a_library_goes_from_one_folder_to_another(workspace: Workspace) -> None
 
 @needs_lock
 def test_a_mechanism_of_mine_is_added_and_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bilevel.library_admission.check_mechanism", lambda make: [])
+    monkeypatch.setattr("bilevel.library.admission.check_mechanism", lambda make: [])
     Path("mine.py").write_text(SOURCE)
     result = library("add", "mine.py", "--task", "task.toml")
     assert result.exit_code == 0, result.output

@@ -11,7 +11,7 @@ import pytest
 from shelves import entry, transfer, use
 
 from bilevel.errors import ConfigError, StoreError
-from bilevel.library_admission import Imported, add, exported, nonconforming, take
+from bilevel.library.admission import Imported, add, exported, nonconforming, take
 from bilevel.model import Trial
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.store.library import Library
@@ -134,7 +134,7 @@ def test_a_file_for_a_task_without_a_run_passes_the_suite(
 def test_a_file_for_a_task_with_a_run_passes_the_gate_on_it(
     workspace: Workspace, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bilevel import library_admission
+    from bilevel.library import admission as library_admission
     from bilevel.task_jobs import find_task, fingerprint
 
     monkeypatch.setattr(library_admission, "find_spec", lambda name: None)

@@ -10,8 +10,8 @@ import pytest
 from shelves import KINDS, entry, transfer, use
 
 from bilevel.errors import ConfigError
-from bilevel.library import Entry
-from bilevel.library_choice import SHOWN, WAYS, best, borrow, likeness
+from bilevel.library.choice import SHOWN, WAYS, best, borrow, likeness
+from bilevel.library.library import Entry
 from outer_worlds import SPACE
 
 OTHER = {"X": "float", "Y": "float"}

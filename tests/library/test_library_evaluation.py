@@ -9,12 +9,12 @@ import pytest
 from shelves import entry
 
 from bilevel.assemble import replayed
-from bilevel.compare_helpers import Silent
+from bilevel.cli.running import NoLLM
+from bilevel.compare.helpers import Silent
 from bilevel.errors import ConfigError
-from bilevel.library_evaluation import STOOD_IN, Evaluation, Trying
-from bilevel.library_proposer import STAND_IN
+from bilevel.library.evaluation import STOOD_IN, Evaluation, Trying
+from bilevel.library.proposer import STAND_IN
 from bilevel.model import Call, Trial
-from bilevel.running import NoLLM
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from outer_worlds import source

@@ -10,9 +10,9 @@ import pytest
 
 from bilevel.accounts import accounts, credited
 from bilevel.codec import dump_log, load_log
-from bilevel.library import kinds
-from bilevel.library_proposer import STAND_IN
-from bilevel.library_records import collect, identity
+from bilevel.library.library import kinds
+from bilevel.library.proposer import STAND_IN
+from bilevel.library.records import collect, identity
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.store.library import Library
 from bilevel.store.sqlite import SqliteStore

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from shelves import entry
 
-from bilevel.library_choice import borrow
+from bilevel.library.choice import borrow
 from bilevel.model import (
     Borrowed,
     Call,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from shelves import entry, transfer, use
 
-from bilevel.library import MeanCredit, Verdict, kinds, mean_credit, prunable, share
+from bilevel.library.library import MeanCredit, Verdict, kinds, mean_credit, prunable, share
 from outer_worlds import SPACE
 
 

@@ -12,8 +12,8 @@ from adapters import ADAPTERS, Adapter
 from fake_openai import Answer, FakeOpenAI, Request, refusal, serving
 from typer.testing import CliRunner, Result
 
-from bilevel.cli import app
-from bilevel.cli_run import PAUSED
+from bilevel.cli.cli import app
+from bilevel.cli.run import PAUSED
 from bilevel.llm import remote
 from bilevel.model import TOO_LONG, Call, Record, Stop, Trial
 from bilevel.workspace import Workspace

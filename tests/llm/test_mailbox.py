@@ -124,7 +124,7 @@ def test_another_process_answers_a_whole_run(tmp_path: Path) -> None:
     assert replayed(run, records).difference is None
 
 
-RUN = "from bilevel.cli import main; main()"
+RUN = "from bilevel.cli.cli import main; main()"
 
 
 def test_ctrl_c_leaves_a_run_that_takes_up_the_open_request(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 from adapters import ADAPTERS, TALK, Adapter
 from fake_openai import Answer, FakeOpenAI, refusal, serving
 
-from bilevel.budget import Budget
-from bilevel.costs import costs
+from bilevel.budget.budget import Budget
+from bilevel.budget.costs import costs
 from bilevel.errors import LLMUnavailable, OverBudget
 from bilevel.model import UNUSABLE, Ask, Call, Denial, Prices, Rate, Record, Run
 from bilevel.protocols import LLM
-from bilevel.tape import TRIES, Tape
+from bilevel.tape.tape import TRIES, Tape
 from worlds import RUN
 
 PRICES = Prices("m", "given", (Rate(1.0, 10.0, 1.0),))

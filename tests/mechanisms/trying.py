@@ -26,7 +26,7 @@ from bilevel.model import (
 from bilevel.proposer import Proposer
 from bilevel.protocols import Schema
 from bilevel.stack import Layer
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 from worlds import LOSS, RUN, SPACE, Instant, Log, build
 
 TINY = Space(

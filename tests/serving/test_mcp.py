@@ -23,7 +23,7 @@ from bilevel.serving.server import server  # noqa: E402 - needs the extra
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 Talk = Callable[[Ask], Awaitable[None]]
-SERVE = "from bilevel.cli import main; main()"
+SERVE = "from bilevel.cli.cli import main; main()"
 PATIENCE = 110  # seconds; a server takes two to start on an idle machine
 
 

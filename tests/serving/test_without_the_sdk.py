@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bilevel.cli_mcp import mcp
+from bilevel.cli.mcp import mcp
 from bilevel.errors import MissingExtra
 
 

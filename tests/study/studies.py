@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bilevel.compare import Cell
-from bilevel.compare_helpers import Silent
+from bilevel.compare.compare import Cell
+from bilevel.compare.helpers import Silent
 from bilevel.model import Run
 from bilevel.protocols import LLM
 from bilevel.study.file import StudyFile, parse
@@ -88,7 +88,7 @@ def go(made: Study, llm: LLM | None = None) -> Shown:
 
 def answering(llm: LLM | None) -> Callable[[str], LLM]:
     def model(spec: str) -> LLM:
-        from bilevel.running import NoLLM
+        from bilevel.cli.running import NoLLM
 
         return NoLLM() if llm is None else llm
 

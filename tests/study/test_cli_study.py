@@ -15,7 +15,7 @@ import pytest
 from studies import text
 from typer.testing import CliRunner
 
-from bilevel.cli import app
+from bilevel.cli.cli import app
 from comparable import write_task
 from resumable import SCRIPT, TASK
 from test_cli import bilevel, jobs_of, start

@@ -11,18 +11,18 @@ from studies import described, go, study, text
 
 from bilevel import mechanisms
 from bilevel.assemble import replayed
-from bilevel.compare import Cell
-from bilevel.compare_helpers import Silent
+from bilevel.compare.compare import Cell
+from bilevel.compare.helpers import Silent
 from bilevel.errors import ConfigError
-from bilevel.library import Entry
+from bilevel.library.library import Entry
 from bilevel.model import Call, Message, Proposal, Record, Session, Trial
-from bilevel.sharing import Sharing, is_shared
 from bilevel.study.data import StudyData
 from bilevel.study.file import parse
 from bilevel.study.harness import Study, wanted
 from bilevel.study.progress import Pace, standing
 from bilevel.study.registry import enter, load
 from bilevel.study.results import stored, study_data
+from bilevel.tape.sharing import Sharing, is_shared
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from threelevels import ThreeLevels, held

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from studies import answering, described, go, study
 
-from bilevel.compare import Cell
-from bilevel.compare_helpers import Silent
+from bilevel.compare.compare import Cell
+from bilevel.compare.helpers import Silent
 from bilevel.errors import ConfigError
 from bilevel.study.export import INDEX, export
 from bilevel.study.file import StudyFile, parse

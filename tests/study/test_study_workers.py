@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from studies import described, go, study
 
-from bilevel.compare_helpers import Silent
+from bilevel.compare.helpers import Silent
 from bilevel.errors import LLMRejected, LLMUnavailable
 from bilevel.model import Message
 from bilevel.protocols import LLM

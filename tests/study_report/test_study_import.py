@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib
 
 from typer.testing import CliRunner
 
-from bilevel.cli import app
+from bilevel.cli.cli import app
 from bilevel.errors import ConfigError
 from bilevel.study.analysis import analyse
 from bilevel.study.importing import read_study

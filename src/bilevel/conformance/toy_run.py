@@ -29,7 +29,7 @@ from bilevel.proposer import Proposer
 from bilevel.sandbox.wire import Frozen
 from bilevel.seeds import generator
 from bilevel.stack import Layer, Stack
-from bilevel.tape import Tape
+from bilevel.tape.tape import Tape
 
 LOSS = Objective("loss", "min")
 SEED = 7

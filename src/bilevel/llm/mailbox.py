@@ -29,7 +29,7 @@ from bilevel.errors import ConfigError, LLMUnavailable
 from bilevel.llm.asking import checked, example, request_text
 from bilevel.model import Message, Reply
 from bilevel.protocols import Schema
-from bilevel.tape import request_key
+from bilevel.tape.tape import request_key
 
 POLL_SECONDS = 0.1
 README = """\

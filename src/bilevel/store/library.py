@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from bilevel import codec
 from bilevel.errors import ConfigError
-from bilevel.library import Entry, Transfer, Use
+from bilevel.library.library import Entry, Transfer, Use
 from bilevel.store.schema import mechanism_records, mechanisms
 from bilevel.store.sqlite import SqliteStore
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import bilevel
 from bilevel import codec
 from bilevel.assemble import Watcher
-from bilevel.compare import Cell, Screen
+from bilevel.compare.compare import Cell, Screen
 from bilevel.errors import StoreError
 from bilevel.model import Run
 from bilevel.study.data import Build

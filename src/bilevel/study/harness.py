@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from bilevel.compare import PAUSE, Cell, Comparison, Plan, Screen
+from bilevel.compare.compare import PAUSE, Cell, Comparison, Plan, Screen
+from bilevel.compare.strategies import FREE, PLAIN
 from bilevel.errors import RunBusy
 from bilevel.levels import NO_LLM, chosen
 from bilevel.model import Borrowed, OuterPlan, Run
@@ -21,7 +22,6 @@ from bilevel.planning import Settings, with_writes
 from bilevel.protocols import LLM
 from bilevel.sandbox.policy import Wall
 from bilevel.seeds import generator
-from bilevel.strategies import FREE, PLAIN
 from bilevel.study.builds import Ledger, Noting, path_of
 from bilevel.study.file import StudyFile
 from bilevel.study.sections import ArmSection, OuterSection

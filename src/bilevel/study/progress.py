@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bilevel.compare import Cell
+from bilevel.compare.compare import Cell
 from bilevel.model import Call, Record, Run, Trial
 from bilevel.study.harness import Study, is_free, model_of
 from bilevel.study.workers import EMBEDDED

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bilevel import codec
-from bilevel.compare import Cell
+from bilevel.compare.compare import Cell
 from bilevel.errors import ConfigError, StoreError
-from bilevel.library_choice import borrow
+from bilevel.library.choice import borrow
 from bilevel.model import Borrowed, Run
 from bilevel.planning import planned
 from bilevel.results import replacing

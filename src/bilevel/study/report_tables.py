@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bilevel.comparison_output import clock
+from bilevel.compare.output import clock
 from bilevel.describe import one_line
-from bilevel.library import mean_credit, share
+from bilevel.library.library import mean_credit, share
 from bilevel.study.analysis import Comparison, TaskResult
 from bilevel.study.arm_results import ArmResult
 from bilevel.study.data import StudyData, StudyMechanism, StudyRun

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bilevel.budget import bill, price_list
-from bilevel.compare import ENDED
-from bilevel.comparison import run_figures
+from bilevel.budget.budget import bill, price_list
+from bilevel.compare.compare import ENDED
+from bilevel.compare.comparison import run_figures
 from bilevel.history import History, seed_index
 from bilevel.model import Call, Objective, Record, Run, Stop, Trial
 from bilevel.study.data import RunStatus, StudyData, StudyRun

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from bilevel.assemble import Watcher
-from bilevel.compare import Cell
-from bilevel.compare_screen import Watching
-from bilevel.comparison_output import clock
+from bilevel.compare.compare import Cell
+from bilevel.compare.output import clock
+from bilevel.compare.screen import Watching
 from bilevel.model import Run
 from bilevel.study.harness import Study
 from bilevel.study.progress import Pace

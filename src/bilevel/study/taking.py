@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from bilevel.archive import read_archive
-from bilevel.compare import Cell
+from bilevel.compare.compare import Cell
+from bilevel.compare.taking import differences, moved, take
 from bilevel.errors import ConfigError
 from bilevel.results import replacing
 from bilevel.study.export import Exported, exported
 from bilevel.study.file import StudyFile
 from bilevel.study.harness import Study
 from bilevel.study.registry import Loan, Registry, dump, load, path_of, verify
-from bilevel.taking import differences, moved, take
 from bilevel.workspace import Workspace
 
 __all__ = ["take_record", "take_runs"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bilevel.compare_helpers import GRACE, OnDemand, Silent, interruptible
+from bilevel.compare.helpers import GRACE, OnDemand, Silent, interruptible
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Reply
 from bilevel.protocols import LLM, Schema

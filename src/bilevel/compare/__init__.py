@@ -1,0 +1,1 @@
+"""Many strategies on one task and one budget: made, worked out, shown."""

@@ -1,0 +1,1 @@
+"""What a mechanism's source must pass before it joins a run."""

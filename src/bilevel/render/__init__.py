@@ -1,0 +1,1 @@
+"""Runs as people see them in a terminal: tables, panels, and a line a trial."""

@@ -1,0 +1,1 @@
+"""Calls and outcomes that were recorded, found again and shared between runs."""

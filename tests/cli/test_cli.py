@@ -1,14 +1,12 @@
 """The command line as a user types it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -17,16 +15,9 @@ from bilevel.cli.cli import app
 from bilevel.cli.run import seconds
 from bilevel.errors import ConfigError, MissingExtra
 from resumable import SCRIPT, TASK
+from terminal import bilevel, jobs_of, start
 
 HEAVY = ("torch", "numpy", "matplotlib", "openai", "sqlalchemy", "alembic", "xllamacpp", "pydantic")
-
-
-def bilevel(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bilevel", *words]
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | env
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 def test_help_teaches_every_command() -> None:
@@ -128,22 +119,6 @@ def test_times() -> None:
     assert [seconds(t) for t in ("8h", "1h30m", "90s")] == [28800, 5400, 90]
     with pytest.raises(ConfigError):
         seconds("")
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bilevel", *words]
-    return subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def jobs_of(folder: Path) -> list[int]:
-    """Processes whose working folder lies in `folder`."""
-    found = []
-    for process in psutil.process_iter(["cwd"]):
-        if str(process.info["cwd"] or "").startswith(str(folder / ".bilevel")):
-            found.append(process.pid)
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import bilevel, jobs_of, start
 from typer.testing import CliRunner
 
 from bilevel.cli.cli import app
 from bilevel.compare.output import clock
 from comparable import write_task
 from resumable import SCRIPT, TASK
+from terminal import bilevel, jobs_of, start
 
 NOBODY = "toy@http://127.0.0.1:9/v1"  # no server is there
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bilevel.cli.cli import app
 from comparable import write_task
 from resumable import SCRIPT, TASK
-from test_cli import bilevel, jobs_of, start
+from terminal import bilevel, jobs_of, start
 
 ARMS = ("random_search", "cmaes")
 TESTS = Path(__file__).parents[1]

@@ -171,6 +171,23 @@ def propose(history: History, *replies: str, move: Move | None = None) -> tuple[
     return proposer.propose(history, view_of(history), move or Move(), 40), llm
 
 
+def test_without_hypotheses_none_is_asked_for_and_all_else_is_the_same() -> None:
+    history = a_run()
+    said = json.dumps({"changes": [{"name": "RATE", "value": 0.77}]})
+    llm = Scripted(lambda m, n: said)
+    tape = Tape("scripted", llm)
+    bare = Proposer("A toy.", LOSS, tape, RUN.seed, hypotheses=False)
+    draft = bare.propose(history, view_of(history), Move(), 40)
+    assert isinstance(draft, Draft)
+    assert (draft.values["RATE"], draft.hypothesis) == (0.77, "")
+    _, whole = propose(history, says(RATE=0.77))
+    (talk, shape, _), (other, full, _) = llm.asked[0], whole.asked[0]
+    assert set(shape["properties"]) == set(shape["required"]) == {"changes"}
+    assert shape["properties"]["changes"] == full["properties"]["changes"]
+    assert "hypothesis" not in talk[0].content
+    assert talk[1:] == other[1:]
+
+
 BAD = [
     ("{", "is not JSON"),
     ('{"hypothesis": "x"}', 'list "changes"'),

@@ -59,6 +59,17 @@ May be frozen: none. At least 4 stay open.
 Frozen: MATRIX_LR. Not tried since the search moved, so consider opening: MATRIX_LR."""
 
 
+def test_without_hypotheses_both_levels_begin_alike_too() -> None:
+    made, llm = history(*TRIALS), ScriptedLLM([wishes()])
+    steerer = Steerer("A toy.", VAL_BPB, Tape("scripted", llm), 7, hypotheses=False)
+    steerer.steer(made, view_of(made), cycle=1)
+    system = llm.calls[0][0]
+    move = Move(parents=(4,))
+    proposal = messages("A toy.", VAL_BPB, made, view_of(made), move, hypotheses=False)
+    assert system == proposal[0]
+    assert "hypothesis" not in system.content
+
+
 def test_the_prompt_begins_like_a_proposal_and_ends_with_these_facts() -> None:
     made = history(*TRIALS, steering=IN_FORCE)
     _, llm = steer(made, wishes())

@@ -246,6 +246,7 @@ class Run:
     limits: of what it may spend beside evals and wall, by name, see `budget`.
     tape: the recorded run, or its file, whose replies answer this one's requests, "" for none;
     mixed: whether the LLM is asked for what the tape lacks, or that is an error.
+    hypotheses: whether proposals say why they should help.
     """
 
     id: str
@@ -275,6 +276,7 @@ class Run:
     limits: Mapping[str, float] = field(default_factory=dict)
     tape: str = ""
     mixed: bool = False
+    hypotheses: bool = True
 
 
 Record = (

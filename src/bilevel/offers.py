@@ -10,7 +10,7 @@ from bilevel.mechanism import View
 from bilevel.model import Move, Param, Value, Values
 
 MAX_CHANGES = 2
-HYPOTHESIS_CHARS = 90
+HYPOTHESIS = {"type": "string", "minLength": 8, "maxLength": 90}
 # Half the width of the gap around a known value, as a share of its parameter's range.
 GAP = 0.01
 DIGITS = 3
@@ -21,10 +21,13 @@ def open_names(view: View, move: Move) -> tuple[str, ...]:
     return tuple(n for n in view.open() if not move.focus or n in move.focus)
 
 
-def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dict[str, Any]:
+def schema(
+    view: View, move: Move, resting: frozenset[str] = frozenset(), hypotheses: bool = True
+) -> dict[str, Any]:
     """JSON schema of a proposal: open parameters only, each with values of its own type.
 
-    resting: parameters left out, unless nothing else is open. The present value is not on offer,
+    resting: parameters left out, unless nothing else is open. hypotheses: whether it says why it
+    should help. The present value is not on offer,
     nor, for a change of one parameter, is one that was tried so; of a number between bounds and
     without a grid also what lies near. Texts and numbers without bounds are all on offer, and so
     is what is there already where no open parameter has another value. Changes come first: a small
@@ -39,10 +42,8 @@ def schema(view: View, move: Move, resting: frozenset[str] = frozenset()) -> dic
     some = some or _changes(view, params, {p.name: [] for p in params})
     lists = [_list(one, 1)] if one else []
     lists += [_list(some, MAX_CHANGES)] if len(some) >= MAX_CHANGES else []
-    return _object(
-        changes={"anyOf": lists or [_list(some, 1)]},
-        hypothesis={"type": "string", "minLength": 8, "maxLength": HYPOTHESIS_CHARS},
-    )
+    why = {"hypothesis": HYPOTHESIS} if hypotheses else {}
+    return _object(changes={"anyOf": lists or [_list(some, 1)]}, **why)
 
 
 def _tried(view: View, base: Values) -> dict[str, list[Value]]:

@@ -41,6 +41,7 @@ class Settings:
     remembers earlier runs may. states: by name in the stack, as JSON the attributes with which a
     mechanism begins. outer: the outer loop. allow_weak: whether code that is not ours may run where
     the machine cannot lock it in. sandbox: what holds it, `auto` for the machine's own means.
+    hypotheses: whether proposals say why they should help.
     library: which of its mechanisms the run is given, as `best` or
     `alma:2`, "" for none; loan: those that were chosen before, in its place.
     terms: limits beside evals and wall, and prices.
@@ -62,6 +63,7 @@ class Settings:
     llm_outer: str = ""
     tape: str = ""
     mixed: bool = False
+    hypotheses: bool = True
     library: str = ""
     loan: tuple[Borrowed, ...] = ()
     terms: Terms = field(default_factory=Terms)
@@ -118,6 +120,7 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         llm_outer=_outer_model(settings),
         tape=settings.tape,
         mixed=settings.mixed,
+        hypotheses=_hypotheses(task, settings),
         limits=settings.terms.limits,
         slots=settings.slots,
         stack=stack,
@@ -165,6 +168,17 @@ def _states(workspace: Workspace, task: Task, settings: Settings) -> dict[str, s
     """By sha, the states in which mechanisms begin: those given, else those remembered."""
     known = remembered(workspace.store, task.name, settings.stack) if settings.remember else {}
     return known | {stacks.source(name).sha: state for name, state in settings.states.items()}
+
+
+def _hypotheses(task: Task, settings: Settings) -> bool:
+    """Whether proposals say why. Raises ConfigError where only that tells what was changed."""
+    texts = [p.name for p in task.space if p.kind == "text"]
+    if texts and not settings.hypotheses:
+        raise ConfigError(
+            f"hypotheses are off, but {texts[0]} is a text, and it is its hypotheses that say what "
+            "was changed in it; leave --no-hypotheses out"
+        )
+    return settings.hypotheses
 
 
 def _borrowed(workspace: Workspace, task: Task, settings: Settings) -> tuple[Borrowed, ...]:

@@ -32,6 +32,7 @@ SHORTER = (30, 12, 4)  # lines in their place, one after the other, where a prom
 BLOCKS = 3  # a third of the lines leaves at a time
 ERROR_CHARS = 160
 UNTRIED_SHOWN = 3
+WHY = ', and "hypothesis", at most 12 words why that should help'
 
 
 def messages(
@@ -41,8 +42,12 @@ def messages(
     view: View,
     move: Move,
     most: int = HISTORY_LINES,
+    hypotheses: bool = True,
 ) -> list[Message]:
-    """System and user message for one proposal. most: lines of history."""
+    """System and user message for one proposal.
+
+    most: lines of history. hypotheses: whether the proposal says why it should help.
+    """
     base = view.base(move)
     task = task_text(brief, objective, view)
     ask = render(
@@ -53,9 +58,14 @@ def messages(
     )
     lines = "\n".join(history_lines(objective, history, move.since, most))
     return [
-        Message("system", render("propose_system").strip()),
+        system(hypotheses),
         Message("user", f"{task}{lines}\n{ask}".strip()),
     ]
+
+
+def system(hypotheses: bool = True) -> Message:
+    """What every prompt of Levels 1 and 1.5 begins with, the same in all of a run."""
+    return Message("system", render("propose_system", why=WHY if hypotheses else "").strip())
 
 
 def task_text(brief: str, objective: Objective, view: View) -> str:

@@ -11,7 +11,7 @@ from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Draft, Message, Move, Objective, Prompt, Refusal, Value, Values
 from bilevel.offers import open_names, schema
-from bilevel.prompting import messages, shortened
+from bilevel.prompting import HISTORY_LINES, messages, shortened
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.tape.tape import Tape
@@ -22,12 +22,16 @@ MAX_TOKENS = 300
 
 @dataclass(frozen=True)
 class Proposer:
-    """Level 1's author of configurations. seed: the run's; each request derives its own."""
+    """Level 1's author of configurations.
+
+    seed: the run's; each request derives its own. hypotheses: whether each comes with one.
+    """
 
     brief: str
     objective: Objective
     tape: Tape
     seed: int
+    hypotheses: bool = True
 
     def propose(
         self, history: History, view: View, move: Move, draft: int, turn: int = 0
@@ -41,7 +45,7 @@ class Proposer:
         """
         if move.values is not None:
             return self._given(history, view, move, draft)
-        first = messages(self.brief, self.objective, history, view, move)
+        first = self._ask(history, view, move)
         rounds: list[Message] = []
         resting = history.resting()
         refusal = None
@@ -49,7 +53,7 @@ class Proposer:
             try:
                 reply = self.tape.complete(
                     [*first, *rounds],
-                    schema(view, move, resting),
+                    schema(view, move, resting, self.hypotheses),
                     seed=derive(self.seed, "propose", view.step, turn, attempt),
                     max_tokens=MAX_TOKENS,
                     step=view.step,
@@ -71,11 +75,17 @@ class Proposer:
         assert refusal is not None
         return refusal
 
+    def _ask(
+        self, history: History, view: View, move: Move, most: int = HISTORY_LINES
+    ) -> list[Message]:
+        whys = self.hypotheses
+        return messages(self.brief, self.objective, history, view, move, most, whys)
+
     def _shorter(
         self, history: History, view: View, move: Move, rounds: Sequence[Message]
     ) -> Iterator[Prompt]:
         def talk(most: int) -> list[Message]:
-            return [*messages(self.brief, self.objective, history, view, move, most), *rounds]
+            return [*self._ask(history, view, move, most), *rounds]
 
         return shortened(self.objective, history, talk, move.since)
 
@@ -116,7 +126,7 @@ def parse(text: str) -> tuple[str, dict[str, Value]]:
     except json.JSONDecodeError as error:
         raise InvalidCandidate(f"the reply is not JSON ({error.msg} at {error.pos})") from error
     if not isinstance(reply, dict) or not isinstance(reply.get("changes"), list):
-        raise InvalidCandidate('the reply must be an object with "hypothesis" and a list "changes"')
+        raise InvalidCandidate('the reply must be an object with a list "changes"')
     changes: dict[str, Value] = {}
     for change in reply["changes"]:
         if not isinstance(change, dict) or not isinstance(change.get("name"), str):

@@ -15,7 +15,7 @@ from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Message, Objective, Prompt, Steering, Strategy
-from bilevel.prompting import HISTORY_LINES, history_lines, shortened, task_text
+from bilevel.prompting import HISTORY_LINES, history_lines, shortened, system, task_text
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.steering_rules import Evidence, freezable, grant, least_open, offered, weigh
@@ -44,12 +44,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Steerer:
-    """Level 1.5's voice. seed: the run's; each request derives its own."""
+    """Level 1.5's voice.
+
+    seed: the run's; each request derives its own. hypotheses: whether Level 1's proposals have one.
+    """
 
     brief: str
     objective: Objective
     tape: Tape
     seed: int
+    hypotheses: bool = True
 
     def steer(self, history: History, view: View, cycle: int) -> Steering:
         """The steering that holds from `view.step` on. Raises LLMError when no reply is to be had.
@@ -117,7 +121,7 @@ class Steerer:
         keys = "".join(f"{text} " for name, text in _KEYS.items() if _names(view, evidence)[name])
         ask = render("steer_ask", facts="\n".join(_facts(history, view, evidence)), keys=keys)
         return [
-            Message("system", render("propose_system").strip()),
+            system(self.hypotheses),
             Message("user", f"{task}{lines}\n{ask}".strip()),
         ]
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bilevel import __version__
+from bilevel.budget.words import seconds
 from bilevel.cli.cli import app
-from bilevel.cli.run import seconds
 from bilevel.errors import ConfigError, MissingExtra
 from resumable import SCRIPT, TASK
 from terminal import bilevel, jobs_of, start

@@ -79,6 +79,20 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     return made
 
 
+def test_hypotheses_can_be_left_out(begun: list[Settings]) -> None:
+    for words in ([], ["--no-hypotheses"]):
+        result = CliRunner().invoke(app, ["run", "gpt", "--levels", "1", *words])
+        assert result.exit_code == 0, result.output
+    assert [s.hypotheses for s in begun] == [True, False]
+
+
+def test_a_text_cannot_do_without_hypotheses(tmp_path: Path) -> None:
+    asked = Settings(stack=("tpe",), llm="none", hypotheses=False)
+    with pytest.raises(ConfigError, match=r"is a text, .*leave --no-hypotheses out"):
+        planned(Workspace(tmp_path), "packing-weibull", asked)
+    assert not planned(Workspace(tmp_path), "paper-mock", asked).hypotheses
+
+
 def decided(log: Sequence[Record]) -> list[Record]:
     """All decisions, without what a clock measured."""
     found = [timeless(r) for r in log if isinstance(r, DECIDED)]

@@ -152,7 +152,9 @@ def test_the_same_command_finds_its_runs_and_makes_none(tmp_path: Path) -> None:
     assert len(again.workspace.store.runs()) == 3
 
 
-@pytest.mark.parametrize("other", [{"evals": 3}, {"llm": "other"}, {"confirms": 1}])
+@pytest.mark.parametrize(
+    "other", [{"evals": 3}, {"llm": "other"}, {"confirms": 1}, {"hypotheses": False}]
+)
 def test_runs_of_another_budget_or_llm_do_not_count(tmp_path: Path, other: dict) -> None:
     go(comparison(tmp_path, "random_search"))
     made = comparison(tmp_path, "random_search", **other)

@@ -46,6 +46,13 @@ constants = { tabu = { STEPS = 7 } }
     assert (full.llm, full.outer.candidates, full.outer.every) == ("other", 3, 2)
     assert hand.stack == ("tabu", str(tmp_path / "mine.py"))
     assert hand.states == {"tabu": '{"STEPS": 7}'}
+    assert full.hypotheses
+
+
+def test_a_study_can_do_without_hypotheses(tmp_path: Path) -> None:
+    given = text("A", "C").replace("[study]", "[study]\nhypotheses = false")
+    plan = plan_of(parse(given, tmp_path / "study.toml"), "task.toml")
+    assert not any(plan.settings(cell).hypotheses for cell in plan.cells())
 
 
 def test_all_arms_have_the_same_seeds_in_blocks_of_random_order(tmp_path: Path) -> None:

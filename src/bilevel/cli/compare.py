@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bilevel.cli.options import HERE, AsJson, Home
+from bilevel.cli.run_options import Hypotheses
 from bilevel.cli.sandbox import Wall, prepare
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def compare(
     evals: Annotated[int, typer.Option(help="Proposals that each run evaluates.")] = 30,
     seeds: Annotated[int, typer.Option(help="Runs of each strategy, on seeds 0, 1, ...")] = 3,
     llm: Annotated[str, typer.Option(help="As `bilevel run` takes it.")] = "embedded",
+    hypotheses: Hypotheses = True,
     target: Annotated[
         float | None,
         typer.Option(help="Value to reach; left out, half of the largest mean gain of a strategy."),
@@ -97,7 +99,16 @@ def compare(
     interruptible()
     console = Console(stderr=True, markup=False)
     prepare(sandbox, console)
-    plan = Plan(task, named(strategies), evals, seeds, llm, confirms=confirms, sandbox=sandbox)
+    plan = Plan(
+        task,
+        named(strategies),
+        evals,
+        seeds,
+        llm,
+        confirms=confirms,
+        sandbox=sandbox,
+        hypotheses=hypotheses,
+    )
     comparison = Comparison(Workspace(home), plan, share)
     command = _command(plan, strategies, target, share)
     heading = Heading(command, comparison.prototype.task, evals, seeds, llm, share)
@@ -215,5 +226,6 @@ def _command(plan: Plan, strategies: str, target: float | None, share: bool) -> 
     words += [] if target is None else ["--target", f"{target:g}"]
     words += ["--confirms", str(plan.confirms)] if plan.confirms else []
     words += [] if plan.sandbox == "auto" else ["--sandbox", plan.sandbox]
+    words += [] if plan.hypotheses else ["--no-hypotheses"]
     words += [] if share else ["--no-share"]
     return shlex.join(words)

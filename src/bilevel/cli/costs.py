@@ -25,6 +25,7 @@ from bilevel.cli.run_options import (
     Candidates,
     Cycles,
     Every,
+    Hypotheses,
     Levels,
     Llm,
     LlmOuter,
@@ -72,6 +73,7 @@ def estimate(
     stack: Annotated[str, typer.Option(help="Search mechanisms, as `run` takes them.")] = "",
     levels: Levels = None,
     llm_outer: LlmOuter = None,
+    hypotheses: Hypotheses = True,
     every: Every = 5,
     cycles: Cycles = 2,
     candidates: Candidates = 4,
@@ -111,6 +113,7 @@ def estimate(
         allow_weak=allow_weak_sandbox,
         sandbox=sandbox,
         llm_outer=llm_outer or "",
+        hypotheses=hypotheses,
     )
     workspace = workspace_at(home)
     run = planned(workspace, task, settings)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bilevel.budget.words import seconds as seconds
 from bilevel.cli.options import (
     HERE,
     AllowWeak,
@@ -27,6 +26,7 @@ from bilevel.cli.run_options import (
     Cycles,
     Domains,
     Every,
+    Hypotheses,
     Layers,
     Levels,
     Library,
@@ -109,6 +109,7 @@ def run(
     library: Library = None,
     levels: Levels = None,
     llm_outer: LlmOuter = None,
+    hypotheses: Hypotheses = True,
     sham: Sham = False,
     sessions: Sessions = "auto",
     writes: Writes = "auto",
@@ -147,6 +148,7 @@ def run(
     recorded, tape = _tape(replay, mixed, llm, llm_outer or "", home)
     if recorded is not None:
         llm, llm_outer = recorded.llm, recorded.llm_outer
+        hypotheses = hypotheses and recorded.hypotheses
     plan = with_sessions(chosen(levels, llm, sham), sessions, llm, llm_outer or "")
     plan = with_writes(plan, writes, llm, llm_outer or "")
     if recorded is not None and sessions == "auto":
@@ -178,6 +180,7 @@ def run(
         llm_outer=llm_outer or "",
         tape=tape,
         mixed=mixed,
+        hypotheses=hypotheses,
         library=library or "",
         terms=terms,
     )
@@ -250,10 +253,7 @@ def _check_silent(workspace: Workspace, plan: Run) -> None:
 def _tape(
     name: str | None, mixed: bool, llm: str, outer: str, home: Path
 ) -> tuple[Run | None, str]:
-    """The run whose tape answers for its LLMs, and the name of that; None and "" for none.
-
-    Raises ConfigError where the tape is of other LLMs than those that were asked for.
-    """
+    """The run whose tape answers, and its name; None and "" for none. Raises ConfigError."""
     if name is None:
         if mixed:
             raise ConfigError("--mixed says what --replay may do; give --replay RUN too")

@@ -136,6 +136,13 @@ NoScreening = Annotated[
         rich_help_panel=OUTER,
     ),
 ]
+Hypotheses = Annotated[
+    bool,
+    typer.Option(
+        help="Whether each proposal says why it should help, which nothing depends on but the "
+        "reader; without, a model writes half as much."
+    ),
+]
 Replay = Annotated[
     str | None,
     typer.Option(

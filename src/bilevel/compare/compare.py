@@ -38,6 +38,7 @@ class Plan:
 
     task: as `bilevel run` takes it. seeds: their number, from 0; all strategies run on each.
     baselines, confirms: None for as many as the task asks for. sandbox: what holds users' files.
+    hypotheses: whether proposals say why they should help.
     Raises ConfigError for a plan that makes no sense.
     """
 
@@ -49,6 +50,7 @@ class Plan:
     baselines: int | None = None
     confirms: int | None = 0
     sandbox: Wall = "auto"
+    hypotheses: bool = True
 
     def __post_init__(self) -> None:
         for label, value in (("seeds", self.seeds), ("evals", self.evals)):
@@ -70,6 +72,7 @@ class Plan:
             stack=stack(cell.strategy),
             remember=False,
             sandbox=self.sandbox,
+            hypotheses=self.hypotheses,
         )
 
 

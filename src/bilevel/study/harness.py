@@ -78,6 +78,7 @@ class ArmPlan(Plan):
             loan=self.loans.get((cell.strategy, cell.seed), ()),
             allow_weak=self.allow_weak,
             sandbox=self.sandbox,
+            hypotheses=self.hypotheses,
         )
 
 
@@ -125,6 +126,7 @@ def plan_of(
         slots=study.slots,
         allow_weak=allow_weak,
         sandbox=sandbox,
+        hypotheses=study.hypotheses,
     )
 
 

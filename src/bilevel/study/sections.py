@@ -26,7 +26,8 @@ WIPE = "restart_wipe"
 class StudySection:
     """[study]: what every run has in common. repeat k of each arm is on seed first_seed + k.
 
-    baselines, confirms: None for as many as a task asks for.
+    baselines, confirms: None for as many as a task asks for. hypotheses: whether proposals say why
+    they should help.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StudySection:
     baselines: Annotated[int, Field(ge=2)] | None = None
     confirms: Whole | None = None
     slots: Natural = 1
+    hypotheses: bool = True
 
 
 @dataclass(frozen=True, config=_CONFIG)

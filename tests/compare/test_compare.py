@@ -13,7 +13,7 @@ from rich.console import Console
 from bilevel import mechanisms
 from bilevel.compare.compare import Cell, Comparison, Plan
 from bilevel.compare.comparison import evaluations_to, run_figures, standing
-from bilevel.compare.helpers import OnDemand, Silent
+from bilevel.compare.helpers import OnDemand
 from bilevel.compare.output import Heading, legend, markdown, tables, write_logs
 from bilevel.compare.strategies import FREE, PLAIN, code_lines, named
 from bilevel.errors import ConfigError, LLMError, LLMUnavailable, MissingExtra
@@ -25,6 +25,7 @@ from bilevel.stacks import layers
 from bilevel.tape.sharing import is_shared
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
+from screens import Shown
 from worlds import LOSS, RUN, Log, Scripted, build
 
 Reply = Callable[[Sequence[Message], int], str]
@@ -32,21 +33,6 @@ Reply = Callable[[Sequence[Message], int], str]
 
 def fails(messages: Sequence[Message], number: int) -> str:
     raise LLMUnavailable("the server is gone")
-
-
-class Shown(Silent):
-    """Notes what a screen is told."""
-
-    def __init__(self) -> None:
-        self.began: list[Cell] = []
-        self.ended: list[Cell] = []
-
-    def starts(self, cell: Cell, run: Run) -> Silent:
-        self.began.append(cell)
-        return self
-
-    def ends(self, cell: Cell) -> None:
-        self.ended.append(cell)
 
 
 def comparison(folder: Path, *names: str, shares: bool = True, **changes: object) -> Comparison:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bilevel.compare.compare import Cell
-from bilevel.compare.helpers import Silent
-from bilevel.model import Run
 from bilevel.protocols import LLM
 from bilevel.study.file import StudyFile, parse
 from bilevel.study.harness import Study
 from bilevel.study.registry import enter
 from bilevel.workspace import Workspace
 from comparable import write_task
+from screens import Shown
 
 TEXT = """\
 [study]
@@ -41,21 +39,6 @@ controls = ["{second}"]
 reference = "{second}"
 targets = {{ "task.toml" = 0.5 }}
 """
-
-
-class Shown(Silent):
-    """Notes which runs begin and end."""
-
-    def __init__(self) -> None:
-        self.began: list[Cell] = []
-        self.ended: list[Cell] = []
-
-    def starts(self, cell: Cell, run: Run) -> Silent:
-        self.began.append(cell)
-        return self
-
-    def ends(self, cell: Cell) -> None:
-        self.ended.append(cell)
 
 
 def text(*arms: str, repeats: int = 2, evals: int = 3) -> str:

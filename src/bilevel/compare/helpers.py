@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
@@ -84,20 +85,27 @@ def helpers(
         context.Process(target=_help, args=(parent, home, plan, tuple(cells), shares), daemon=True)
         for _ in range(number)
     ]
-    # Ctrl-C reaches all processes of a terminal. Here the first one passes it on, so that a helper
+    with at_work(made):
+        yield
+
+
+@contextmanager
+def at_work(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """These processes started; ended, with their jobs, when the block ends."""
+    # Ctrl-C reaches all processes of a terminal. Here the first one passes it on, so that another
     # is never hit where it cannot heed it.
     heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for process in made:
+        for process in processes:
             process.start()
     finally:
         signal.signal(signal.SIGINT, heeding)
     try:
         yield
     finally:
-        for process in made:
+        for process in processes:
             process.terminate()
-        for process in made:
+        for process in processes:
             process.join(GRACE)
             process.kill()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bilevel.compare.helpers import GRACE, OnDemand, Silent, interruptible
+from bilevel.compare.helpers import OnDemand, Silent, at_work, interruptible
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Reply
 from bilevel.protocols import LLM, Schema
@@ -151,25 +151,11 @@ def workers(number: int, assignment: Assignment, models: Shared) -> Iterator[Non
         context.Process(target=_work, args=(os.getpid(), assignment, theirs), daemon=True)
         for _, theirs in pipes
     ]
-    # Ctrl-C reaches all processes of a terminal. Here the first one passes it on, so that a worker
-    # is never hit where it cannot heed it.
-    heeding = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        for process in made:
-            process.start()
-    finally:
-        signal.signal(signal.SIGINT, heeding)
-    for ours, theirs in pipes:
-        theirs.close()
-        threading.Thread(target=_serve, args=(ours, models), daemon=True).start()
-    try:
+    with at_work(made):
+        for ours, theirs in pipes:
+            theirs.close()
+            threading.Thread(target=_serve, args=(ours, models), daemon=True).start()
         yield
-    finally:
-        for process in made:
-            process.terminate()
-        for process in made:
-            process.join(GRACE)
-            process.kill()
 
 
 def _serve(pipe: Connection, models: Shared) -> None:

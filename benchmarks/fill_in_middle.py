@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from research import first, rows
 
 from bilevel.codec import load_log
 from bilevel.gate.gate import Gate
@@ -39,6 +38,7 @@ from bilevel.research.frames import Frame, Local, names_of
 from bilevel.research.manners import FRAMES, chosen
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.seeds import derive, generator
+from research import first, rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 HOLE = "<|fim_suffix|>"

@@ -138,7 +138,8 @@ def build(run: Run, edges: Edges) -> Loop:
 
 
 def _proposer(run: Run, edges: Edges) -> Proposer:
-    return Proposer(run.brief, run.objective, edges.tape, run.seed, run.hypotheses)
+    whys = run.hypotheses
+    return Proposer(run.brief, run.objective, edges.tape, run.seed, hypotheses=whys)
 
 
 def _outer(run: Run, edges: Edges, history: History, stack: Stack) -> Outer:
@@ -148,7 +149,7 @@ def _outer(run: Run, edges: Edges, history: History, stack: Stack) -> Outer:
         history=history,
         records=edges.records,
         stack=stack,
-        steerer=Steerer(run.brief, run.objective, edges.tape, run.seed, run.hypotheses),
+        steerer=Steerer(run.brief, run.objective, edges.tape, run.seed, hypotheses=run.hypotheses),
         researcher=Submissions(run, edges.tape, judge)
         if run.outer.sources == "submitted"
         else Researcher(run, history, edges.tape, judge),

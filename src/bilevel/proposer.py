@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
@@ -31,7 +31,7 @@ class Proposer:
     objective: Objective
     tape: Tape
     seed: int
-    hypotheses: bool = True
+    hypotheses: bool = field(default=True, kw_only=True)
 
     def propose(
         self, history: History, view: View, move: Move, draft: int, turn: int = 0

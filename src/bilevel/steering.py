@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from bilevel.errors import InvalidCandidate, OverBudget
@@ -53,7 +53,7 @@ class Steerer:
     objective: Objective
     tape: Tape
     seed: int
-    hypotheses: bool = True
+    hypotheses: bool = field(default=True, kw_only=True)
 
     def steer(self, history: History, view: View, cycle: int) -> Steering:
         """The steering that holds from `view.step` on. Raises LLMError when no reply is to be had.

@@ -127,7 +127,7 @@ class _World:
             run=run,
             objective=run.objective,
             history=history,
-            proposer=Habitual("", run.objective, Tape("", None), seed, habits=self.habits),
+            proposer=Habitual("", run.objective, Tape("", None), seed, self.habits),
             evaluator=_Simulated(run, landscape),
             stack=Stack(layers, seed, lambda _: None),
             append=lambda _: None,

@@ -30,4 +30,4 @@ def stand_in(run: Run) -> Habitual:
     names = list(run.space.names)
     generator(run.seed, "favourites").shuffle(names)
     habits = Habits(dict(zip(names, NAMED, strict=False)), TWO, REFUSED, {"": STEPS})
-    return Habitual(run.brief, run.objective, Tape(run.llm, None), run.seed, habits=habits)
+    return Habitual(run.brief, run.objective, Tape(run.llm, None), run.seed, habits)

@@ -138,8 +138,8 @@ def build(run: Run, edges: Edges) -> Loop:
 
 
 def _proposer(run: Run, edges: Edges) -> Proposer:
-    whys = run.hypotheses
-    return Proposer(run.brief, run.objective, edges.tape, run.seed, hypotheses=whys)
+    given = (run.brief, run.objective, edges.tape, run.seed)
+    return Proposer(*given, hypotheses=run.hypotheses)
 
 
 def _outer(run: Run, edges: Edges, history: History, stack: Stack) -> Outer:

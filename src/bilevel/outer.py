@@ -2,7 +2,7 @@
 
 Called between two steps of the inner loop. Everything follows from the log: a run that was killed
 in a session holds it again, its paid replies from the tape. Sessions and loop take turns, or
-sessions are held beside it, see `beside.py`.
+sessions are held beside it, see `research/beside.py`.
 """
 
 from __future__ import annotations

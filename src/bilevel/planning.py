@@ -176,7 +176,7 @@ def _hypotheses(task: Task, settings: Settings) -> bool:
     if texts and not settings.hypotheses:
         raise ConfigError(
             f"hypotheses are off, but {texts[0]} is a text, and it is its hypotheses that say what "
-            "was changed in it; leave --no-hypotheses out"
+            "was changed in it; leave out --no-hypotheses, or in a study hypotheses = false"
         )
     return settings.hypotheses
 

@@ -88,7 +88,7 @@ def test_hypotheses_can_be_left_out(begun: list[Settings]) -> None:
 
 def test_a_text_cannot_do_without_hypotheses(tmp_path: Path) -> None:
     asked = Settings(stack=("tpe",), llm="none", hypotheses=False)
-    with pytest.raises(ConfigError, match=r"is a text, .*leave --no-hypotheses out"):
+    with pytest.raises(ConfigError, match=r"is a text, .*leave out --no-hypotheses"):
         planned(Workspace(tmp_path), "packing-weibull", asked)
     assert not planned(Workspace(tmp_path), "paper-mock", asked).hypotheses
 

@@ -139,8 +139,8 @@ NoScreening = Annotated[
 Hypotheses = Annotated[
     bool,
     typer.Option(
-        help="Whether each proposal says why it should help, which nothing depends on but the "
-        "reader; without, a model writes half as much."
+        help="Whether each proposal says why it should help, after what it changes: for the "
+        "reader, and where a reply is refused for the repair. Without, a model writes half as much."
     ),
 ]
 Replay = Annotated[

@@ -87,23 +87,28 @@ def two(lines: list[Any]) -> None:
     lines.append({"run": lines[1]["run"]})
 
 
+CUT, SMALL_CUT = packed()[:-20], packed(small=True)[:-20]
+BROKEN = packed()[:5] + b"?" + packed()[6:200]
+SMALL_BROKEN = packed(small=True)[:60] + b"?" + packed(small=True)[61:]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
-    [
-        (repacked(better, checksum=False), "changed or damaged after it was written"),
-        (repacked(shorter, checksum=False), "changed or damaged after it was written"),
-        (repacked(later), "version 2 of the format, written by bilevel 9.9"),
-        (repacked(foreign), "no exported run"),
-        (repacked(odd), "a record of kind 'Dream'"),
-        (repacked(two), "2 runs"),
-        (packed()[:-20], "damaged"),
-        (packed()[:5] + b"?" + packed()[6:200], "damaged"),
-        (b"", "no exported run"),
-        (b"plain text", "not packed by gzip"),
-        (packed(small=True)[:-20], "damaged"),
-        (packed(small=True)[:60] + b"?" + packed(small=True)[61:], "damaged"),
-        (gzip.compress(b"[1]\n"), "no exported run"),
-        (gzip.compress(b"\xff\xfe\n"), "no exported run"),
+    [  # Each by name: bytes that hold a time would give each test process other tests.
+        pytest.param(repacked(better, False), "changed or damaged after it was", id="better"),
+        pytest.param(repacked(shorter, False), "changed or damaged after it was", id="shorter"),
+        pytest.param(repacked(later), "version 2 of the format, written by", id="later"),
+        pytest.param(repacked(foreign), "no exported run", id="foreign"),
+        pytest.param(repacked(odd), "a record of kind 'Dream'", id="odd"),
+        pytest.param(repacked(two), "2 runs", id="two"),
+        pytest.param(CUT, "damaged", id="cut"),
+        pytest.param(BROKEN, "damaged", id="broken"),
+        pytest.param(b"", "no exported run", id="empty"),
+        pytest.param(b"plain text", "not packed by gzip", id="plain"),
+        pytest.param(SMALL_CUT, "damaged", id="small-cut"),
+        pytest.param(SMALL_BROKEN, "damaged", id="small-broken"),
+        pytest.param(gzip.compress(b"[1]\n"), "no exported run", id="no-header"),
+        pytest.param(gzip.compress(b"\xff\xfe\n"), "no exported run", id="no-text"),
     ],
 )
 def test_what_is_not_what_it_was_is_refused_with_the_reason(data: bytes, said: str) -> None:

@@ -223,10 +223,13 @@ def test_a_file_may_not_write_outside_of_its_task(tmp_path: Path) -> None:
 
 def test_a_file_has_no_leave_to_run_code_in_a_weak_sandbox(tmp_path: Path) -> None:
     workspace = Workspace(Path("state"))
-    workspace.store.create(replace(RUN, sandbox="weak", created="2026-01-01"))
+    workspace.store.create(replace(RUN, sandbox="weak", allow_weak=True, created="2026-01-01"))
     assert bilevel("export", "toy-1", "run.jsonl.gz", "--home", "state").exit_code == 0
     assert bilevel("import", "run.jsonl.gz", "--home", "new").exit_code == 0
-    assert Workspace(Path("new")).store.run("toy-1").sandbox == "strict"
+    brought = Workspace(Path("new")).store.run("toy-1")
+    assert (brought.sandbox, brought.allow_weak) == ("weak", False)  # what it was, and no leave
+    again = bilevel("import", "run.jsonl.gz", "--home", "state")
+    assert "already" in again.output
 
 
 def test_a_task_that_has_changed_is_left_out_and_that_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bilevel.cli.running import levels_text, sandbox_text, unscreened_text
 from bilevel.errors import ConfigError
 from bilevel.levels import CHOICES, DECISIONS, chosen, decided_text, names, outer_loop, usage
-from bilevel.model import TOO_LONG, UNUSABLE, Call, OuterPlan, Reply, Session, Steering
+from bilevel.model import TOO_LONG, UNUSABLE, Call, Opening, OuterPlan, Reply, Session, Steering
 from bilevel.render.render import summary_panel
 from bilevel.replay import DECIDED
 from bilevel.summary import summarise
@@ -94,11 +94,20 @@ def test_decisions_are_told_by_kind() -> None:
     assert decided_text([], 0) == "nothing"
 
 
+def test_a_run_that_went_on_elsewhere_says_how_well_each_part_was_held() -> None:
+    run, logged = recorded()
+    records = [r for r in logged if not isinstance(r, Opening)]
+    begun = replace(run, sandbox="strict+landlock")
+    parts = [Opening(0, 0.0, {}, level) for level in ("strict+landlock", "strict", "")]
+    assert outer_loop(begun, [*parts, *records]).sandbox == "strict+landlock, then strict"
+    assert outer_loop(begun, records).sandbox == "strict+landlock"  # as before this was noted
+
+
 @needs_lock
 def test_a_weak_sandbox_is_said_loudly() -> None:
     run, _ = recorded()
-    assert sandbox_text(run).startswith(f"sandbox {run.sandbox}: generated code cannot")
-    assert sandbox_text(replace(run, sandbox="weak")).startswith("WEAK SANDBOX: generated code can")
+    assert sandbox_text(run.sandbox).startswith(f"sandbox {run.sandbox}: generated code cannot")
+    assert sandbox_text("weak").startswith("WEAK SANDBOX: generated code can")
     assert "every 2 evaluations; Level 2 holds a session after every 4" in levels_text(run)
 
 

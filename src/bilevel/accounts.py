@@ -58,7 +58,7 @@ def credited(run: Run, records: Sequence[Record]) -> list[Credit]:
     """
     if not stacks.needs_sandbox(run):
         return leave_one_out(run, records, lambda: stacks.layers(run))
-    with Sandbox.again(run.sandbox) as sandbox:
+    with Sandbox.again(run.sandbox, run.allow_weak) as sandbox:
         return leave_one_out(
             run,
             records,

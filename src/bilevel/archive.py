@@ -16,7 +16,7 @@ import json
 import lzma
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def _archive(lines: Sequence[Mapping[str, Any]], header: Mapping[str, Any], name
         raise StoreError(f"{name} holds {what}, written by bilevel {header['bilevel']}; update")
     records = [codec.load(codec.KINDS[x["kind"]], json.dumps(x["record"])) for x in logged]
     files = {line["file"]: line["text"] for line in lines if "file" in line}
-    run = codec.load(Run, json.dumps(runs[0]))
+    run = replace(codec.load(Run, json.dumps(runs[0])), allow_weak=False)  # nobody's leave here
     return Archive(run, records, [x["at"] for x in logged], files, header["bilevel"])
 
 

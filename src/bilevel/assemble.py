@@ -24,7 +24,7 @@ from bilevel.research.beside import InTurn
 from bilevel.sandbox.errors import SandboxError
 from bilevel.sandbox.sandboxed import Sandbox
 from bilevel.scrubbing import Discreet, Scrubber, secrets_in
-from bilevel.stacks import layers, needs_sandbox
+from bilevel.stacks import held_now, layers, needs_sandbox
 from bilevel.tape.sharing import Sharing
 from bilevel.tape.tape import Tape
 from bilevel.tape.taped import taped
@@ -67,11 +67,11 @@ def conduct(
         closing.callback(executor.close)
         scrubber = Scrubber(secrets_in(os.environ))
         evaluator = Discreet(evaluator_of(task, executor), scrubber)
-        run, opening = opened(workspace.store, run, on or Terms())
+        run, opening = opened(workspace.store, run, on or Terms(), held_now(run))
         budget = Budget(run, workspace.records(run.id), clock(opening))
         edges = _edges(workspace, run, llm, watcher, evaluator, sharing, budget)
         if needs_sandbox(run):
-            edges.sandbox = closing.enter_context(Sandbox.again(run.sandbox))
+            edges.sandbox = closing.enter_context(Sandbox.again(run.sandbox, run.allow_weak))
         loop = build(run, edges)
         try:
             stop = loop.go()
@@ -152,7 +152,7 @@ def _shared(name: str, llm: LLM) -> LLM:
 @contextmanager
 def _room(run: Run) -> Iterator[tuple[Sandbox, Layers]]:
     """A sandbox for one thread, and fresh layers in it."""
-    with Sandbox.again(run.sandbox) as sandbox:
+    with Sandbox.again(run.sandbox, run.allow_weak) as sandbox:
         yield sandbox, lambda: layers(run, sandbox)
 
 
@@ -160,5 +160,5 @@ def replayed(run: Run, records: Sequence[Record]) -> Replay:
     """A recorded run decided again, its generated code in a sandbox."""
     if not needs_sandbox(run):
         return replay(run, records, lambda: layers(run))
-    with Sandbox.again(run.sandbox) as sandbox:
+    with Sandbox.again(run.sandbox, run.allow_weak) as sandbox:
         return replay(run, records, lambda: layers(run, sandbox), sandbox)

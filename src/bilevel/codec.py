@@ -70,7 +70,10 @@ def dump_log(run: Run, records: Iterable[Record]) -> str:
 
 
 def load_log(text: str) -> tuple[Run, list[Record]]:
-    """What `dump_log` made the text of. Raises StoreError when it is no such text."""
+    """What `dump_log` made the text of, but for the leave to run code unguarded.
+
+    That is the user's own, and no file brings it. Raises StoreError when it is no such text.
+    """
     try:
         doc = json.loads(text)
         run = load(Run, json.dumps(doc["run"]))
@@ -79,7 +82,7 @@ def load_log(text: str) -> tuple[Run, list[Record]]:
         raise StoreError(
             f"this is no exported run ({error!r}); make one with `bilevel show RUN --json`"
         ) from error
-    return run, [load(kind, record) for kind, record in listed]
+    return replace(run, allow_weak=False), [load(kind, record) for kind, record in listed]
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:

@@ -93,8 +93,6 @@ def import_run(workspace: Workspace, path: Path, name: str = "") -> Imported:
     """
     archive = read_archive(path)
     run = replace(archive.run, id=name or archive.run.id)
-    # A file's own word that a weak sandbox was allowed is nobody's leave to run its code here.
-    run = replace(run, sandbox="strict") if run.sandbox == "weak" else run
     if any(here.id == run.id for here in workspace.store.runs()):
         _same(workspace, run, archive, path)
         return Imported(workspace.store.run(run.id), len(archive.records), archive.version, True)
@@ -108,7 +106,7 @@ def import_run(workspace: Workspace, path: Path, name: str = "") -> Imported:
 
 def _same(workspace: Workspace, run: Run, archive: Archive, path: Path) -> None:
     """Raises StoreError unless the run of that name is the file's own."""
-    here = replace(workspace.store.run(run.id), source=run.source)
+    here = replace(workspace.store.run(run.id), source=run.source, allow_weak=False)
     logged = workspace.records(run.id)
     if here != run or list(map(codec.dump, logged)) != list(map(codec.dump, archive.records)):
         raise StoreError(

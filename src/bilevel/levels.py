@@ -13,6 +13,7 @@ from bilevel.model import (
     Fault,
     Layering,
     MechanismSource,
+    Opening,
     OuterPlan,
     Proposal,
     Record,
@@ -122,7 +123,7 @@ def outer_loop(run: Run, records: Sequence[Record]) -> OuterLoop:
         sham=run.outer.research == "sham",
         beside=run.outer.beside,
         writes=", then ".join(dict.fromkeys(s.writes for s in sessions)) or run.outer.writes,
-        sandbox=run.sandbox,
+        sandbox=", then ".join(sandboxes(run, records)),
         steerings=sum(isinstance(r, Steering) for r in records),
         sessions=len(sessions),
         admitted=sum(bool(s.admitted) for s in sessions),
@@ -133,6 +134,12 @@ def outer_loop(run: Run, records: Sequence[Record]) -> OuterLoop:
         layers=_layers(run, records),
         usage=tuple(usage(records, level) for level in ("1", "1.5", "2") if level in asked),
     )
+
+
+def sandboxes(run: Run, records: Iterable[Record]) -> tuple[str, ...]:
+    """At which levels its generated code was held, in order; a run may go on elsewhere."""
+    openings = [r.sandbox for r in records if isinstance(r, Opening)]
+    return tuple(dict.fromkeys(level for level in (run.sandbox, *openings) if level))
 
 
 def usage(records: Iterable[Record], level: str, step: int | None = None) -> Usage:

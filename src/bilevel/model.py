@@ -246,7 +246,8 @@ class Run:
     limits: of what it may spend beside evals and wall, by name, see `budget`.
     tape: the recorded run, or its file, whose replies answer this one's requests, "" for none;
     mixed: whether the LLM is asked for what the tape lacks, or that is an error.
-    hypotheses: whether proposals say why they should help.
+    hypotheses: whether proposals say why they should help. allow_weak: the user's leave to run
+    generated code here even where nothing holds it, which no file brings.
     """
 
     id: str
@@ -277,6 +278,7 @@ class Run:
     tape: str = ""
     mixed: bool = False
     hypotheses: bool = True
+    allow_weak: bool = False
 
 
 Record = (

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
 from urllib.parse import urlsplit
 
 import bilevel
@@ -23,7 +22,7 @@ from bilevel.machine import machine
 from bilevel.model import Borrowed, OuterPlan, Run
 from bilevel.protocols import Task
 from bilevel.sandbox.policy import Wall
-from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.sandbox.sandboxed import held
 from bilevel.stacks import entries, needs_sandbox, remembered
 from bilevel.task_jobs import find_task, fingerprint
 from bilevel.workspace import Workspace
@@ -134,7 +133,7 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         machine=machine(),
         library=_borrowed(workspace, task, settings),
     )
-    return replace(run, sandbox=_level(run, settings))
+    return replace(run, sandbox=_level(run, settings), allow_weak=settings.allow_weak)
 
 
 def _check_imports(run: Run) -> None:
@@ -262,11 +261,4 @@ def can_screen() -> bool:
 
 def _level(run: Run, settings: Settings) -> str:
     """How well a sandbox holds code on this machine, "" where the run needs none."""
-    return _held(settings.allow_weak, settings.sandbox) if needs_sandbox(run) else ""
-
-
-@cache
-def _held(allow_weak: bool, wall: Wall) -> str:
-    with Sandbox(allow_weak=allow_weak, wall=wall) as sandbox:
-        sandbox.take(()).kill()
-        return sandbox.level()
+    return held(settings.allow_weak, settings.sandbox) if needs_sandbox(run) else ""

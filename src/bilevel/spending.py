@@ -40,12 +40,13 @@ class Opening:
     """A part of the run begins: the first, or one after a stop.
 
     seconds: the run's wall-clock time before it. limits: all that hold from here on, as `budget`
-    writes them.
+    writes them. sandbox: how well generated code is held from here on, "" where there is none.
     """
 
     step: int
     seconds: float
     limits: Mapping[str, float]
+    sandbox: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from bilevel.errors import ConfigError
 from bilevel.model import Decision, MechanismSource, Run
 from bilevel.protocols import Store
 from bilevel.sandbox import policy
-from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.sandbox.sandboxed import Sandbox, held, wall_of
 from bilevel.stack import Layer
 
 
@@ -40,6 +40,14 @@ def entries(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 def needs_sandbox(run: Run) -> bool:
     """Whether the run holds code that is not ours: generated, or a user's file."""
     return run.outer.research != "off" or bool(run.sources or run.library)
+
+
+def held_now(run: Run) -> str:
+    """How well this machine holds the run's code, "" where it has none that is not ours.
+
+    Where nothing holds it that is `weak`, whether or not the run may go on so.
+    """
+    return held(True, wall_of(run.sandbox)) if needs_sandbox(run) else ""
 
 
 def layers(run: Run, sandbox: Sandbox | None = None) -> list[Layer]:

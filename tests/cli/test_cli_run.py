@@ -23,6 +23,7 @@ from bilevel.planning import Settings, begin, enter, planned
 from bilevel.protocols import LLM
 from bilevel.replay import DECIDED
 from bilevel.resuming import timeless
+from bilevel.sandbox.policy import describe
 from bilevel.tasks import builtin
 from bilevel.workspace import Workspace
 from comparable import write_task
@@ -164,6 +165,21 @@ def test_an_interrupted_run_of_three_levels_resumes_to_the_same_decisions(
 ) -> None:
     interrupt(llm, where)
     assert decided(records()) == decided(recorded()[1])
+
+
+@needs_lock
+def test_a_run_that_goes_on_where_less_holds_its_code_says_so_and_keeps_it(
+    llm: ThreeLevels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm.dies_at = 2
+    began = run(*TWO).output
+    assert "it began in" not in began
+    llm.dies_at = 0
+    monkeypatch.setattr("bilevel.stacks.held", lambda allow_weak, wall: "seatbelt")
+    resumed = " ".join(bilevel("resume", "toy-1").output.split())
+    level = Workspace(Path(".bilevel")).store.run("toy-1").sandbox
+    assert f"sandbox seatbelt: {describe('seatbelt')} (it began in {level})" in resumed
+    assert f"{level}, then seatbelt" in " ".join(bilevel("show").output.split())
 
 
 @needs_lock
@@ -357,10 +373,11 @@ def test_a_machine_that_cannot_lock_is_told_what_to_do(
 
 
 def test_a_files_own_word_is_no_leave_to_run_its_code_in_a_weak_sandbox() -> None:
-    made = replace(RUN, sandbox="weak")
+    made = replace(RUN, sandbox="weak", allow_weak=True)
     Path("run.json").write_text(dump_log(made, []))
-    assert runnable("run.json", Path(), allow_weak=False)[0].sandbox != "weak"
-    assert runnable("run.json", Path(), allow_weak=True)[0].sandbox == "weak"
+    for leave in (False, True):
+        found, _ = runnable("run.json", Path(), allow_weak=leave)
+        assert (found.sandbox, found.allow_weak) == ("weak", leave)
     workspace = Workspace(Path(".bilevel"))
     workspace.store.create(made)
-    assert runnable(made.id, Path(".bilevel"), allow_weak=False)[0].sandbox == "weak"
+    assert runnable(made.id, Path(".bilevel"), allow_weak=False)[0].allow_weak

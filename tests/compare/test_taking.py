@@ -120,8 +120,11 @@ def test_a_file_is_no_leave_to_run_code_unguarded(tmp_path: Path) -> None:
     go(first)
     ((run, log),) = first.logs()["tabu"]
     second = elsewhere(tmp_path / "there", "tabu")
-    take(second, [Archive(replace(run, sandbox="weak"), log, [None] * len(log))])
-    assert [run.sandbox for run in second.workspace.store.runs()] == ["strict"]
+    unheld = replace(run, sandbox="weak", allow_weak=True)
+    write_logs({"tabu": [(unheld, log)]}, tmp_path / "files")
+    take(second, archives(tmp_path / "files"))
+    (taken,) = second.workspace.store.runs()
+    assert (taken.sandbox, taken.allow_weak) == ("weak", False)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def _rehearsed(run: Run, rough: bool) -> list[Asked]:
     names = [entry.partition("@")[0] for entry in run.stack]
     if names and set(names) <= set(FREE) and run.outer.research == "off" and not run.outer.steering:
         return []  # they write all values themselves, and some take their time over it
-    with Sandbox.again(run.sandbox) if run.sources else nullcontext() as sandbox:
+    with Sandbox.again(run.sandbox, run.allow_weak) if run.sources else nullcontext() as sandbox:
         return rehearse(run, layers(run, sandbox), rough)
 
 

@@ -38,11 +38,11 @@ def _between(begun: datetime | None, last: datetime | None) -> float:
     return 0.0 if begun is None or last is None else max(0.0, (last - begun).total_seconds())
 
 
-def opening(run: Run, events: Events) -> Opening:
+def opening(run: Run, events: Events, sandbox: str = "") -> Opening:
     """What the log gets before a run begins or goes on; its limits are those of `run`."""
     listed = list(events)
     steps = sum(isinstance(record, Proposal) for *_, record in listed)
-    return Opening(steps, elapsed(listed), limits_of(run))
+    return Opening(steps, elapsed(listed), limits_of(run), sandbox)
 
 
 def clock(opened: Opening) -> Callable[[], float]:

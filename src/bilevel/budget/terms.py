@@ -47,9 +47,10 @@ def put(store: SqliteStore, run: Run, terms: Terms) -> None:
         store.append(run.id, price)
 
 
-def opened(store: SqliteStore, run: Run, terms: Terms) -> tuple[Run, Opening]:
+def opened(store: SqliteStore, run: Run, terms: Terms, sandbox: str) -> tuple[Run, Opening]:
     """The run with the limits in force from here on, which its log now says.
 
+    sandbox: how well its generated code is held from here on.
     Raises ConfigError as `agreed`, and then nothing is logged.
     """
     events = list(store.events(run.id))
@@ -66,6 +67,6 @@ def opened(store: SqliteStore, run: Run, terms: Terms) -> tuple[Run, Opening]:
     prices.require_known(now.limits, {**known, **changed}.values())
     for price in changed.values():
         store.append(run.id, price)
-    begun = opening(now, events)
+    begun = opening(now, events, sandbox)
     store.append(run.id, begun)
     return now, begun

@@ -66,20 +66,11 @@ def log(name: str | None, home: Path) -> tuple[Run, list[Record]]:
 
 
 def runnable(name: str | None, home: Path, allow_weak: bool) -> tuple[Run, list[Record]]:
-    """The same, to have its generated code run again.
-
-    A file's own word that a weak sandbox was allowed is nobody's leave to run its code here.
-    """
+    """The same, to have its generated code run again, unguarded only by leave given here."""
     from dataclasses import replace
 
-    from bilevel.archive import is_file
-
     found, records = log(name, home)
-    if allow_weak:
-        found = replace(found, sandbox="weak")
-    elif is_file(name) and found.sandbox == "weak":
-        found = replace(found, sandbox="strict")
-    return found, records
+    return replace(found, allow_weak=allow_weak or found.allow_weak), records
 
 
 def print_json(value: Any) -> None:

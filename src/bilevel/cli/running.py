@@ -33,6 +33,7 @@ from bilevel.render.live import Terminal
 from bilevel.render.render import summary_panel
 from bilevel.results import write_results
 from bilevel.sandbox.policy import Level, describe
+from bilevel.stacks import held_now
 from bilevel.summary import summarise
 from bilevel.task_jobs import find_task
 from bilevel.workspace import Workspace
@@ -157,9 +158,10 @@ def _introduce(run: Run, records: Sequence[Record], console: Console) -> None:
         _say(console, f"of the library: {', '.join(joining)}")
     if run.outer.research != "off" and not run.outer.screening:
         _say(console, unscreened_text(), "yellow")
-    if run.sandbox:
-        weak = run.sandbox == "weak"
-        _say(console, sandbox_text(run), "bold yellow" if weak else "dim")
+    if level := held_now(run):
+        changed = f" (it began in {run.sandbox})" if level != run.sandbox else ""
+        loud = level == "weak" or bool(changed)
+        _say(console, sandbox_text(level) + changed, "bold yellow" if loud else "dim")
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
@@ -201,10 +203,10 @@ def levels_text(run: Run) -> str:
     return f"levels {', '.join(names(plan))}: {'; '.join(said)}"
 
 
-def sandbox_text(run: Run) -> str:
+def sandbox_text(level: str) -> str:
     """How well code that is not ours is held, in plain words; loud where it is not."""
-    title = "WEAK SANDBOX" if run.sandbox == "weak" else f"sandbox {run.sandbox}"
-    return f"{title}: {describe(cast(Level, run.sandbox))}"
+    title = "WEAK SANDBOX" if level == "weak" else f"sandbox {level}"
+    return f"{title}: {describe(cast(Level, level))}"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -174,7 +174,7 @@ def _records(place: Path, home: Path, allow_weak: bool) -> tuple[StudyFile, Logs
     described = load(place)
     logs, _ = stored(_begun(described, place, home))
     if allow_weak:
-        logs = {at: (replace(run, sandbox="weak"), log) for at, (run, log) in logs.items()}
+        logs = {at: (replace(run, allow_weak=True), log) for at, (run, log) in logs.items()}
     return described, logs, provenance(home, described.study.name, (r for r, _ in logs.values()))
 
 

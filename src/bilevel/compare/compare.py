@@ -28,7 +28,13 @@ ENDED = ("done", "refused")  # reasons for which a run stops that there is no go
 FAILURES = 3  # runs in a row that could not go on, after which the fault is not the strategies'
 # What may differ between a run and its like. Not where the task lies: a fingerprint does not know
 # the data beside a script, so that equal scripts in two folders may be two tasks.
-APART: dict[str, Any] = {"id": "", "created": "", "machine": {}, "sandbox": ""}
+APART: dict[str, Any] = {
+    "id": "",
+    "created": "",
+    "machine": {},
+    "sandbox": "",
+    "allow_weak": False,
+}
 PAUSE = 1.0  # seconds between two looks at runs that another process has
 
 

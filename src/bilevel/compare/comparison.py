@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bilevel.attribution import influence
 from bilevel.describe import REFUSAL_KINDS, refusal_kind
 from bilevel.history import History, seed_index
+from bilevel.levels import sandboxes
 from bilevel.model import Call, Fault, Layering, Objective, Record, Run, Trial
 from bilevel.summary import summarise
 from bilevel.tape.sharing import is_shared
@@ -204,7 +205,7 @@ def standing(
         evaluations_shared=len(trials) - len(set(trials)) if shares else 0,
         calls=sum(r.calls for r in rows),
         calls_shared=sum(r.calls_shared for r in rows),
-        sandboxes=tuple(sorted({r.sandbox for runs in logs.values() for r, _ in runs} - {""})),
+        sandboxes=tuple(sorted({s for runs in logs.values() for r in runs for s in sandboxes(*r)})),
     )
 
 

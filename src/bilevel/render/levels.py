@@ -36,7 +36,7 @@ def outer_rows(outer: OuterLoop) -> Iterator[tuple[str, RenderableType]]:
         faults = f", {times(outer.faults, 'fault')}" if outer.faults else ""
         yield "mechanisms", Text(text + faults)
     if outer.sandbox:
-        yield "sandbox", Text(outer.sandbox, style=f"bold {BAD}" if outer.sandbox == "weak" else "")
+        yield "sandbox", Text(outer.sandbox, style=f"bold {BAD}" if "weak" in outer.sandbox else "")
 
 
 def _research_text(outer: OuterLoop, spent: Usage | None) -> Text:

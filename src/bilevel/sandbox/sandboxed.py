@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -42,9 +43,12 @@ class Sandbox(Pool):
         self.loaded: list[Walled] = []
 
     @classmethod
-    def again(cls, level: str) -> Sandbox:
-        """A sandbox for what was held at a level before: in a guest, or else as well as can be."""
-        return cls(allow_weak=level == "weak", wall="wasm" if level == "wasm" else "auto")
+    def again(cls, level: str, allow_weak: bool) -> Sandbox:
+        """A sandbox for what was held at a level before: in a guest, or else as well as can be.
+
+        allow_weak: the user's leave; that it was `weak` before is none.
+        """
+        return cls(allow_weak=allow_weak, wall=wall_of(level))
 
     def load(self, source: str, *, modules: tuple[str, ...] = ()) -> SandboxedMechanism:
         """The source's mechanism, loaded. modules: to be there beside the allowed ones.
@@ -72,6 +76,22 @@ class Sandbox(Pool):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def wall_of(level: str) -> policy.Wall:
+    """What held code at this level, to be asked for again."""
+    return "wasm" if level == "wasm" else "auto"
+
+
+@cache
+def held(allow_weak: bool, wall: policy.Wall) -> policy.Level:
+    """How well this machine holds code, by trying; once in a process.
+
+    Raises SandboxRefused where nothing holds it and that is not allowed.
+    """
+    with Sandbox(allow_weak=allow_weak, wall=wall) as sandbox:
+        sandbox.take(()).kill()
+        return sandbox.level()
 
 
 class Walled:

@@ -146,9 +146,7 @@ def _log(path: Path, allow_weak: bool) -> tuple[Run, list[Record]]:
         run, records = read_log(path)
     except ConfigError as error:
         raise StoreError(f"{path.parent.parent} is not whole: {error}") from error
-    if allow_weak or run.sandbox == "weak":
-        run = replace(run, sandbox="weak" if allow_weak else "strict")
-    return run, records
+    return replace(run, allow_weak=allow_weak), records
 
 
 def _secrets(logs: Logs, environ: Mapping[str, str]) -> dict[str, str]:

@@ -213,7 +213,8 @@ def _kinds(
         plan = plan_of(file, task, loans, allow_weak, sandbox)
         for arm in file.study.arms:
             run = planned(workspace, plan.task, plan.settings(Cell(arm, file.study.first_seed)))
-            same = replace(run, seed=0, created="", machine={}, sandbox="", library=())
+            bare = replace(run, seed=0, created="", machine={}, library=())
+            same = replace(bare, sandbox="", allow_weak=False)
             kinds.setdefault(task, {})[arm] = Kind(same, file.arms[arm].library or "")
     return kinds
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilevel.errors import InvalidCandidate
-from bilevel.mechanism import View
+from bilevel.mechanism import View, started_from
 from bilevel.model import Draft, Move, Trial
 from bilevel.space import Kind, Param, Space
 
@@ -103,6 +103,36 @@ def test_a_move_starts_from_its_parent_but_for_what_is_frozen() -> None:
     assert view.gain(BASE) is None
     assert view.tried(other.values)
     assert not view.tried({**other.values, "HEADS": 11})
+
+
+def test_a_move_without_a_parent_started_from_the_incumbent_of_its_step() -> None:
+    """And not from the first baseline, nor from what the trial itself or a later one became."""
+    base = replace(BASE, score=1.0)
+    trials = [base]
+    for step, (score, kept) in enumerate([(2.0, True), (2.5, True), (2.2, False)]):
+        values = {**BASE.values, "BATCH": 256 * 2**step}
+        draft = Draft(step, step, Move(values=values), values)
+        trials.append(Trial(step + 1, draft, values, "ok", score, {}, 1.0, 0, kept))
+    view = replace(VIEW, trials=tuple(trials), incumbent=trials[2], best=trials[2])
+    assert [view.gain(t) for t in trials] == [None, 1.0, 0.5, pytest.approx(-0.3)]
+    assert [started_from(trials, t).id for t in trials] == [0, 0, 1, 2]
+    assert view.changed(trials[3]) == ("BATCH",)
+
+
+def test_a_tag_is_found_among_those_of_other_layers() -> None:
+    def tagged(tag: str) -> View:
+        draft = Draft(0, 0, Move(tag=tag), BASE.values)
+        return replace(VIEW, trials=(BASE, replace(BASE, id=1, draft=draft)))
+
+    both = tagged("islands:1 ucb1:RATE")
+    assert [len(both.by_tag(t)) for t in ("islands:1", "ucb1:RATE", "islands:11", "")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+    assert len(tagged("two words").by_tag("two words")) == 1
+    assert len(tagged("").by_tag("")) == 1
 
 
 def test_a_whole_float_is_the_same_configuration() -> None:

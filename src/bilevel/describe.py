@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from bilevel.history import History
+from bilevel.mechanism import origin, started_from
 from bilevel.model import Call, Space, Trial, Values
 from bilevel.prompting import change_text
 from bilevel.prompts import render
@@ -60,7 +61,8 @@ def trial_changes(history: History, trial: Trial) -> tuple[str, ...]:
     """What a trial changed against the trial it started from; empty for the baseline."""
     if trial.draft is None:
         return ()
-    return changes(history.space, start_values(history, trial.draft.move.parents), trial.values)
+    start = started_from(history.trials, trial)
+    return changes(history.space, start.values, trial.values)
 
 
 def number(value: float) -> str:
@@ -68,9 +70,9 @@ def number(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
-def start_values(history: History, parents: Sequence[int]) -> Values:
-    """The configuration that a move with these parents changes."""
-    return history.trials[parents[0] if parents else 0].values
+def start_values(history: History, parents: Sequence[int], step: int) -> Values:
+    """The configuration that a move with these parents changes in that step."""
+    return origin(history.trials, parents, step).values
 
 
 def repair_reason(call: Call) -> str:

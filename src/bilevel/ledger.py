@@ -9,6 +9,7 @@ from typing import Any
 
 from bilevel.describe import changes, one_line, start_values
 from bilevel.history import History
+from bilevel.mechanism import started_from
 from bilevel.model import Decision, MechanismSource, Record, Run, Session, Trial
 from bilevel.stack import Hook
 
@@ -135,8 +136,7 @@ def gain(history: History, trial: Trial) -> float | None:
     """A trial's score over that of the trial it started from; None where either has none."""
     if trial.draft is None or trial.score is None:
         return None
-    parents = trial.draft.move.parents
-    start = history.trials[parents[0] if parents else 0].score
+    start = started_from(history.trials, trial).score
     return None if start is None else trial.score - start
 
 
@@ -152,16 +152,18 @@ def _words(history: History, decision: Decision, text: str) -> str:
     answer = json.loads(text)
     if decision.hook == "accept":
         return "keep" if answer else "discard"
-    one = _move if decision.hook == "plan" else _draft
-    return "; ".join(one(history, item) for item in answer) or "nothing"
+    if decision.hook == "plan":
+        return "; ".join(_move(history, decision.step, move) for move in answer) or "nothing"
+    return "; ".join(_draft(history, draft) for draft in answer) or "nothing"
 
 
-def _move(history: History, move: Mapping[str, Any]) -> str:
+def _move(history: History, step: int, move: Mapping[str, Any]) -> str:
     """`from #3: RATE 0.1 -> 0.2, only RATE and BATCH, "go lower"`."""
     parents: Sequence[int] = move["parents"]
     said: list[str] = []
     if move["values"] is not None:
-        said += changes(history.space, start_values(history, parents), move["values"]) or ("same",)
+        start = start_values(history, parents, step)
+        said += changes(history.space, start, move["values"]) or ("same",)
     if move["focus"]:
         said.append(f"only {_some(move['focus'])}")
     if move["note"]:
@@ -171,13 +173,13 @@ def _move(history: History, move: Mapping[str, Any]) -> str:
             said.append(f"{words} {one_line(str(move[key]))}".replace("# ", "#"))
     if move["writer"] != "llm":
         said.append(f"by {one_line(move['writer'])}")
-    start = f"from {_some([f'#{p}' for p in parents])}" if parents else "from the baseline"
-    return f"{start}: {', '.join(said)}" if said else start
+    where = f"from {_some([f'#{p}' for p in parents])}" if parents else "from the incumbent"
+    return f"{where}: {', '.join(said)}" if said else where
 
 
 def _draft(history: History, draft: Mapping[str, Any]) -> str:
     """`RATE 0.1 -> 0.2`, and why it was edited."""
-    start = start_values(history, draft["move"]["parents"])
+    start = start_values(history, draft["move"]["parents"], draft["step"])
     said = ", ".join(changes(history.space, start, draft["values"])) or "same"
     why = one_line(draft["edits"][-1]["why"], NOTE_WIDTH) if draft["edits"] else ""
     return f"{said} ({why})" if why else said

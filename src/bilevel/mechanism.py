@@ -43,8 +43,9 @@ class View:
         return [t for t in self.trials if t.score is not None]
 
     def by_tag(self, tag: str) -> list[Trial]:
-        """Trials whose move carried this tag, in order."""
-        return [t for t in self.trials if t.draft is not None and t.draft.move.tag == tag]
+        """Trials whose move carried this tag, in order; spaces part the tags of several layers."""
+        moves = [(t, t.draft.move.tag) for t in self.trials if t.draft is not None]
+        return [t for t, said in moves if said == tag or tag in said.split()]
 
     def base(self, move: Move) -> Trial:
         """The trial that a move starts from: its first parent, else the incumbent.
@@ -73,17 +74,12 @@ class View:
         """A trial's score minus that of the trial it started from; None if either failed."""
         if trial.draft is None:
             return None
-        start = self.base(trial.draft.move).score
+        start = started_from(self.trials, trial).score
         return None if trial.score is None or start is None else trial.score - start
 
     def changed(self, trial: Trial | Draft) -> tuple[str, ...]:
         """Names of the parameters that it sets otherwise than the trial it started from."""
-        draft = trial.draft if isinstance(trial, Trial) else trial
-        if draft is None:
-            return ()
-        parents = {t.id: t for t in self.trials}
-        first = draft.move.parents[:1]
-        start = parents[first[0]] if first else self.trials[0]
+        start = started_from(self.trials, trial)
         return self.space.changed(start.values, trial.values)
 
     def tries(self, name: str) -> list[Trial]:
@@ -152,6 +148,23 @@ class View:
             place = self.unit(name, now)
             near = [self.from_unit(name, place - reach), self.from_unit(name, place + reach)]
         return [{**values, name: value} for value in near if value != now]
+
+
+def started_from(trials: Sequence[Trial], trial: Trial | Draft) -> Trial:
+    """The trial among `trials` that one started from, see `origin`; the first for a baseline."""
+    draft = trial.draft if isinstance(trial, Trial) else trial
+    return trials[0] if draft is None else origin(trials, draft.move.parents, draft.step)
+
+
+def origin(trials: Sequence[Trial], parents: Sequence[int], step: int) -> Trial:
+    """Where a move of that step starts: its first parent, else the incumbent of the step.
+
+    trials: the run's, in order, its first baseline first.
+    """
+    if parents:
+        return next(t for t in trials if t.id == parents[0])
+    before = (t for t in reversed(trials) if t.kept and t.draft is not None)
+    return next((t for t in before if t.draft is not None and t.draft.step < step), trials[0])
 
 
 class Mechanism:

@@ -18,6 +18,7 @@ from bilevel.describe import REFUSAL_KINDS, changes, refusal_kind, repair_reason
 from bilevel.ensemble import Asked, asked
 from bilevel.history import History
 from bilevel.levels import OuterLoop, outer_loop
+from bilevel.mechanism import started_from
 from bilevel.model import (
     TOO_LONG,
     UNUSABLE,
@@ -222,13 +223,13 @@ def _tried(
     kept: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for trial in trials:
-        parents = () if trial.draft is None else trial.draft.move.parents
-        names = history.space.changed(start_values(history, parents), trial.values)
+        start = started_from(history.trials, trial).values
+        names = history.space.changed(start, trial.values)
         evaluated.update(names)
         kept.update(names if trial.kept else ())
     for refusal in refusals:
         if refusal.values is not None:
-            start = start_values(history, refusal.move.parents)
+            start = start_values(history, refusal.move.parents, refusal.step)
             refused.update(history.space.changed(start, refusal.values))
     names = tuple(n for n in history.space.names if evaluated[n] or refused[n])
     rows = [Tried(n, evaluated[n], kept[n], refused[n]) for n in names]

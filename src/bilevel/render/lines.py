@@ -40,7 +40,8 @@ def trial_line(run: Run, history: History, trial: Trial, mark: str = "") -> Text
         what = {"baseline": "baseline", "confirm": "winner again"}[trial.role]
         what = f"{what}, seed {trial.seed}"
     else:
-        what = change_text(history, trial.draft.move.parents, trial.values)
+        draft = trial.draft
+        what = change_text(history, draft.move.parents, draft.step, trial.values)
     touch = Text(f" [{mark}]" if mark else "", style=RESEARCH)
     line = Text(f"#{trial.id:<3} ", style="dim")
     if trial.score is None:
@@ -61,7 +62,7 @@ def trial_line(run: Run, history: History, trial: Trial, mark: str = "") -> Text
 def refusal_line(history: History, refusal: Refusal) -> Text:
     """One line for a proposal that cost no evaluation."""
     values, parents = refusal.values, refusal.move.parents
-    what = "" if values is None else f" {change_text(history, parents, values)}"
+    what = "" if values is None else f" {change_text(history, parents, refusal.step, values)}"
     return Text(f"       refused{what}: {one_line(refusal.reason)}", style="dim")
 
 
@@ -152,9 +153,9 @@ def fault_line(fault: Fault, name: str) -> Text:
     return _line("Fault", WARNING, f"{what}: {one_line(fault.message, 160)}; passed over")
 
 
-def change_text(history: History, parents: Sequence[int], values: Values) -> str:
+def change_text(history: History, parents: Sequence[int], step: int, values: Values) -> str:
     """What these values change of the trial that they start from."""
-    return ", ".join(changes(history.space, start_values(history, parents), values))
+    return ", ".join(changes(history.space, start_values(history, parents, step), values))
 
 
 def clock(seconds: float) -> str:

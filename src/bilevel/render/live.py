@@ -228,11 +228,12 @@ class Terminal:
 
     def _trying(self) -> str:
         assert self.now is not None
-        if self.now.draft is None:
+        draft = self.now.draft
+        if draft is None:
             return {"baseline": "measuring the baseline", "confirm": "measuring the winner"}.get(
                 self.now.kind, self.now.kind
             )
-        return change_text(self.history, self.now.draft.move.parents, self.now.draft.values)
+        return change_text(self.history, draft.move.parents, draft.step, draft.values)
 
     def _job_tail(self) -> str:
         """The job's own last line, as a person at its terminal would see it."""

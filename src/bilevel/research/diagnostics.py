@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilevel.history import History
-from bilevel.mechanism import View
-from bilevel.model import Objective, Trial, Value
+from bilevel.mechanism import View, started_from
+from bilevel.model import Objective, Value
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def tried(view: View) -> list[Tried]:
 
 def _tried(view: View, name: str) -> Tried:
     trials = view.tries(name)
-    pairs = [(t.values[name], _start(view, t).values[name]) for t in trials]
+    pairs = [(t.values[name], started_from(view.trials, t).values[name]) for t in trials]
     sides = [_side(new, old) for new, old in pairs]
     gains = [gain for t in trials if (gain := view.gain(t)) is not None]
     return Tried(
@@ -42,13 +42,6 @@ def _tried(view: View, name: str) -> Tried:
         sum(t.score is None for t in trials),
         max(gains, default=None),
     )
-
-
-def _start(view: View, trial: Trial) -> Trial:
-    """The trial that this one started from, as it was then, whatever has been frozen since."""
-    by_id = {t.id: t for t in view.trials}
-    parents = trial.draft.move.parents if trial.draft is not None else ()
-    return by_id[parents[0]] if parents else view.trials[0]
 
 
 def _side(new: Value, old: Value) -> str:

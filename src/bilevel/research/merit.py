@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from bilevel.attribution import Load, leave_one_out
 from bilevel.history import History
+from bilevel.mechanism import started_from
 from bilevel.model import (
     Decision,
     Draft,
@@ -190,9 +191,7 @@ def _evaluated(records: Sequence[Record], since: int) -> int:
 
 
 def _gain(history: History, trial: Trial) -> float | None:
-    assert trial.draft is not None
-    parents = trial.draft.move.parents
-    start = history.trials[parents[0] if parents else 0].score
+    start = started_from(history.trials, trial).score
     return None if trial.score is None or start is None else trial.score - start
 
 

@@ -48,6 +48,12 @@ def test_three_failures_end_a_round_and_two_do_not() -> None:
     assert next_move(*failed).tag == "claw_refine:1"
 
 
+def test_failures_with_a_score_between_them_do_not_end_a_round() -> None:
+    scores = (None, -2.0, None, None)
+    tries = [tried(i, s, "claw_refine:0", RATE=i / 10) for i, s in enumerate(scores, 1)]
+    assert next_move(*tries).tag == "claw_refine:0"
+
+
 def test_pivots_twice_at_most_and_then_goes_on_from_the_best() -> None:
     log = search(ClawRefine(), evals=40)
     assert tagged(log, "claw_refine:2")

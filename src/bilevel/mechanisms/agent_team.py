@@ -41,7 +41,7 @@ class AgentTeam(Mechanism):
 
     def screen(self, view: View, drafts: list[Draft]) -> list[Draft]:
         """The first role's draft with the changes of all; unmerged when that was evaluated."""
-        team = [d for d in drafts if d.move.tag == "agent_team:role"]
+        team = [d for d in drafts if "agent_team:role" in d.move.tag.split()]
         if len(team) < 2:
             return drafts
         base, merged = view.incumbent.values, dict(view.incumbent.values)
@@ -50,5 +50,5 @@ class AgentTeam(Mechanism):
         others = [d for d in drafts if d not in team]
         if any(not view.space.changed(merged, t.values) for t in view.trials):
             return [team[0], *others]
-        why = "; ".join(d.hypothesis for d in team)
+        why = "; ".join(d.hypothesis for d in team if d.hypothesis)
         return [team[0].edit(merged, why), *others]

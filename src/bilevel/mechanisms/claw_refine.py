@@ -20,7 +20,7 @@ class ClawRefine(Mechanism):
 
     ITERATIONS = 10  # of a round
     STALLS = 2  # trials without gain that end a round
-    BLANKS = 3  # trials without a score that end a round
+    BLANKS = 3  # trials without a score, one after another, that end a round
     ROLLBACKS = 2  # MAX_DECISION_PIVOTS; then it proceeds with the best for good
     PIVOT = "Another idea: leave what was tried so far and follow a new hypothesis."
 
@@ -45,7 +45,7 @@ class ClawRefine(Mechanism):
             elif best.score is not None and trial.score > best.score:
                 best, stalls, blanks = trial, 0, 0
             else:
-                stalls += 1
+                stalls, blanks = stalls + 1, 0
         over = stalls >= self.STALLS or blanks >= self.BLANKS or len(trials) >= self.ITERATIONS
         return best, over
 

@@ -31,8 +31,8 @@ class Gear(Mechanism):
     2026, and `gear.py` of its code (the fixed controller), from which all constants come.
     Faithful: utility of a parent, when to cross and with whom, promotion, credit to both parents.
     Adapted: an idea is the set of changed defaults, not the words of a description; lean means few
-    of them, not little memory; margins are relative to the baseline's score, as its val_bpb is
-    about 1.
+    of them, not little memory, and wins no tie with the best; coverage counts the role alone, not
+    the kind of mutation; margins are relative to the baseline's score, as its val_bpb is about 1.
     """
 
     ELITES = 4
@@ -54,7 +54,8 @@ class Gear(Mechanism):
         first = ranked[idle % len(ranked)]  # another parent when this one's moves are used up
         if not self._crosses(view, elites):
             return [Move(parents=(first.id,), tag="gear:mutate")]
-        pairs = [set(d.move.parents) for d in done if d.move.tag == "gear:cross"]
+        crossed = view.by_tag("gear:cross")
+        pairs = [set(t.draft.move.parents) for t in crossed if t.draft is not None]
         others = [e for e in elites if e is not first]
         apart = [e for e in others if e.idea and _jaccard(first.idea, e.idea) >= self.ALIKE]
         other = max(
@@ -77,15 +78,16 @@ class Gear(Mechanism):
 
     def _crosses(self, view: View, elites: list[Elite]) -> bool:
         done = [t for t in view.trials if t.draft is not None and t.score is not None]
-        tags = [t.draft.move.tag for t in done if t.draft is not None]
-        if len(elites) < 2 or not tags:
+        crossed = {t.id for t in view.by_tag("gear:cross")}
+        crosses = [t.id in crossed for t in done]
+        if len(elites) < 2 or not crosses:
             return False
-        if len(tags) >= self.CROSS_AFTER and "gear:cross" not in tags[-self.CROSS_AFTER :]:
+        if len(crosses) >= self.CROSS_AFTER and not any(crosses[-self.CROSS_AFTER :]):
             return True
-        if len(tags) >= 3 and tags.count("gear:cross") / len(tags) < self.CROSS_RATE:
+        if len(crosses) >= 3 and sum(crosses) / len(crosses) < self.CROSS_RATE:
             return True
         fresh = {e.id for e in elites} & {t.id for t in done[-2:]}
-        return tags[-1] != "gear:cross" and bool(fresh)
+        return not crosses[-1] and bool(fresh)
 
     def _match(self, first: Elite, other: Elite, paired: int) -> float:
         """How well `other` complements `first`, after so many crossovers of the two."""

@@ -2,10 +2,10 @@
 
 Source: EvoScientist, arXiv 2603.08127, 2026: an ideation memory of directions (k_I = 2 are
 retrieved) and an experimentation memory of strategies (k_E = 1), by similarity to the present.
-Faithful: both memories and their k; only a failed idea is closed, what crashed or decided nothing
-may be tried again.
-Adapted: a rule and the noise judge, where an LLM votes on five questions; a direction is a change;
-similar is what started from a near configuration, where texts are embedded.
+Faithful: both memories and their k; what crashed or decided nothing leaves the idea open.
+Adapted: a rule and the noise judge, where an LLM votes on five questions; a failed idea is told as
+one and not pruned; a direction is a change; similar is what started from a near configuration,
+where texts are embedded.
 """
 
 from __future__ import annotations

@@ -21,10 +21,11 @@ class Multiscale(Mechanism):
         return [m if m.values is not None else self._pull(view, m) for m in moves]
 
     def screen(self, view: View, drafts: list[Draft]) -> list[Draft]:
-        return [self._rescale(view, d) if d.move.tag.startswith("scale:") else d for d in drafts]
+        return [self._rescale(view, d) if "scale:" in d.move.tag else d for d in drafts]
 
     def _pull(self, view: View, move: Move) -> Move:
-        return replace(move, tag=f"scale:{max(self.SCALES, key=lambda s: self._draw(view, s))}")
+        scale = max(self.SCALES, key=lambda s: self._draw(view, s))
+        return replace(move, tag=f"{move.tag} scale:{scale}".strip())
 
     def _draw(self, view: View, scale: float) -> float:
         past = view.by_tag(f"scale:{scale}")
@@ -34,7 +35,7 @@ class Multiscale(Mechanism):
     def _rescale(self, view: View, draft: Draft) -> Draft:
         """The draft with its numbers one scale from where it started, unless that was tried."""
         base, values = view.base(draft.move).values, dict(draft.values)
-        scale = draft.move.tag.removeprefix("scale:")
+        scale = draft.move.tag.partition("scale:")[2].split()[0]
         for name in view.space.changed(base, values):
             if name in view.ranged() and view.space[name].kind != "choice":
                 values[name] = self._step(view, name, base[name], values[name], float(scale))

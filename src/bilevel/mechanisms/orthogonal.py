@@ -5,7 +5,8 @@ those of the package pydoe.
 Faithful: effects by the mean of each level, the confirming run, a level repeated where a factor
 has too few.
 Adapted: spends at most half of the budget, on the first parameters if that cannot hold all; levels
-are the default, a step down and a step up; afterwards the LLM proposes.
+are the default, a step down and a step up, the first parameter of L27 without the step up;
+afterwards the LLM proposes.
 """
 
 from __future__ import annotations

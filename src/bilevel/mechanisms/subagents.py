@@ -31,12 +31,12 @@ class Subagents(Mechanism):
 
     def _merge(self, view: View) -> dict[str, Value] | None:
         """All changes of the last round's winners, None without a new configuration of them."""
-        last = view.trials[-1].draft
-        if last is None or last.move.tag != "subagents:worker":
+        last, workers = view.trials[-1].draft, view.by_tag("subagents:worker")
+        if last is None or view.trials[-1] not in workers:
             return None
         scores = {t.id: t.score for t in view.trials if t.score is not None}
         base = next(t for t in view.trials if t.id == last.move.parents[0])
-        team = [t for t in view.by_tag("subagents:worker") if t.draft and t.draft.step == last.step]
+        team = [t for t in workers if t.draft and t.draft.step == last.step]
         winners = [t for t in team if t.id in scores and scores[t.id] > scores[base.id]]
         if len(winners) < self.WINNERS:
             return None

@@ -29,8 +29,10 @@ class Thompson(Mechanism):
     def _pull(self, view: View, move: Move) -> Move:
         arm = max(move.focus or view.open(), key=lambda name: self._draw(view, name))
         self.pulls[arm] = self.pulls.get(arm, 0) + 1
-        return replace(move, focus=(arm,), tag=f"thompson:{arm}")
+        return replace(move, focus=(arm,), tag=f"{move.tag} thompson:{arm}".strip())
 
     def _draw(self, view: View, name: str) -> float:
-        kept = sum(t.kept for t in view.by_tag(f"thompson:{name}"))
-        return view.rng.betavariate(1 + kept, 1 + self.pulls.get(name, 0) - kept)
+        past = view.by_tag(f"thompson:{name}")
+        pulls = max(self.pulls.get(name, 0), len(past))  # a layer below may make two of a pull
+        kept = sum(t.kept for t in past)
+        return view.rng.betavariate(1 + kept, 1 + pulls - kept)

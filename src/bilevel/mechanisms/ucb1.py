@@ -30,11 +30,12 @@ class Ucb1(Mechanism):
     def _pull(self, view: View, move: Move) -> Move:
         arm = max(move.focus or view.open(), key=lambda name: self._index(view, name))
         self.pulls[arm] = self.pulls.get(arm, 0) + 1
-        return replace(move, focus=(arm,), tag=f"ucb1:{arm}")
+        return replace(move, focus=(arm,), tag=f"{move.tag} ucb1:{arm}".strip())
 
     def _index(self, view: View, name: str) -> float:
-        pulls = self.pulls.get(name, 0)
+        past = view.by_tag(f"ucb1:{name}")
+        pulls = max(self.pulls.get(name, 0), len(past))  # a layer below may make two of a pull
         if pulls == 0:
             return math.inf
-        kept = sum(t.kept for t in view.by_tag(f"ucb1:{name}"))
+        kept = sum(t.kept for t in past)
         return kept / pulls + math.sqrt(2 * math.log(sum(self.pulls.values())) / pulls)

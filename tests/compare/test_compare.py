@@ -26,9 +26,11 @@ from bilevel.tape.sharing import is_shared
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
 from screens import Shown
+from threelevels import held
 from worlds import LOSS, RUN, Log, Scripted, build
 
 Reply = Callable[[Sequence[Message], int], str]
+needs_lock = pytest.mark.skipif(not held(), reason="this machine cannot lock a worker")
 
 
 def fails(messages: Sequence[Message], number: int) -> str:
@@ -136,6 +138,30 @@ def test_the_same_command_finds_its_runs_and_makes_none(tmp_path: Path) -> None:
     assert screen.began == [Cell("cmaes", 0)]
     assert llm.asked == []
     assert len(again.workspace.store.runs()) == 3
+
+
+@needs_lock
+def test_an_edited_mechanism_pays_only_for_what_it_does_otherwise(tmp_path: Path) -> None:
+    """Runs with its earlier version lend what they were told and measured; `since` hides them."""
+    mine = tmp_path / "mine.py"
+    text = (
+        "from bilevel.mechanism import Mechanism\n\n\nclass Mine(Mechanism):\n"
+        "    LIMIT = 1\n\n    def plan(self, view, moves):\n        return moves\n"
+    )
+    mine.write_text(text)
+    _, first = go(comparison(tmp_path, str(mine)))
+    mine.write_text(text.replace("LIMIT = 1", "LIMIT = 2"))
+    edited = comparison(tmp_path, str(mine))
+    edited.look()
+    assert edited.left()
+    _, second = go(edited)
+    assert first.asked
+    assert second.asked == []
+    ((_, log),) = edited.logs()[str(mine)]
+    assert all(is_shared(call) for call in kinds(log, Call))
+    mine.write_text(text.replace("LIMIT = 1", "LIMIT = 3"))
+    later = Comparison(edited.workspace, edited.plan, since="2999")
+    assert len(go(later)[1].asked) == len(first.asked)
 
 
 @pytest.mark.parametrize(

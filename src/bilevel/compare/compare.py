@@ -140,6 +140,8 @@ class Comparison:
         self._sharing = Sharing(space, objective, task.deterministic, baselines) if shares else None
         self._cells = {identity(self.planned(c)): c for c in plan.cells()}
         self._names = {cell: name for name, cell in self._cells.items()}
+        self._kin = {_kin(self.planned(c)) for c in plan.cells()}
+        self._lenders: dict[str, int] = {}  # by run, its seed, of those with another stack
         self._begun: dict[str, Cell | None] = {}  # by run, None for those of no cell
         self._shared: dict[str, int] = {}  # by run, how much of its log is taken in
         self._failures = 0
@@ -150,6 +152,8 @@ class Comparison:
             if run.id not in self._begun:
                 counts = run.created >= self._since
                 self._begun[run.id] = self.cell_of(run) if counts else None
+                if counts and self._begun[run.id] is None and _kin(run) in self._kin:
+                    self._lenders[run.id] = run.seed
             cell = self._begun[run.id]
             if cell is not None and cell not in self.runs and self._ended(run):
                 self.runs[cell] = run
@@ -253,10 +257,14 @@ class Comparison:
         return bool(stops) and stops[-1].reason in ENDED
 
     def _learn(self, seed: int) -> None:
-        """Take in what the plan's runs on this seed logged since the last time."""
+        """Take in what the plan's runs on this seed logged since the last time.
+
+        And runs with another stack, such as an earlier version of a mechanism.
+        """
         if self._sharing is None:
             return
-        for run in [name for name, cell in self._begun.items() if cell and cell.seed == seed]:
+        own = [name for name, cell in self._begun.items() if cell and cell.seed == seed]
+        for run in own + [name for name, at in self._lenders.items() if at == seed]:
             for number, _, _, record in self.workspace.store.events(run, self._shared.get(run, 0)):
                 self._sharing.add(run, record)
                 self._shared[run] = number + 1
@@ -268,6 +276,11 @@ class Comparison:
         if kind not in self._kinds:
             self._kinds[kind] = planned(self.workspace, self.plan.task, settings)
         return replace(self._kinds[kind], seed=cell.seed)
+
+
+def _kin(run: Run) -> str:
+    """Equal for runs that differ in seed and stack at most, besides what `identity` leaves out."""
+    return identity(replace(run, seed=0, stack=(), states={}, sources={}))
 
 
 def identity(run: Run) -> str:

@@ -18,8 +18,7 @@ class Centaur(CmaEs):
     already.
     Faithful: every third trial after the warm-up; the LLM is told CMA-ES's mean, step size,
     correlations, next suggestion and best trials; CMA-ES is told the LLM's trials.
-    Adapted: the LLM changes the best configuration instead of writing a whole one; where several
-    evaluations run at a time, it has one of every third step's.
+    Adapted: the LLM changes the best configuration instead of writing a whole one.
     """
 
     RATIO = 0.3

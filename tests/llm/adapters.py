@@ -51,6 +51,7 @@ class Client:
     def __init__(self, adapter: Adapter, root: str, **more: Any) -> None:
         self.slept: list[float] = []
         settings = {"timeout": 5, "attempts": 3, "sleep": self.slept.append, **more}
+        settings.setdefault("busy_attempts", settings["attempts"])
         self.llm = adapter.make(root, **settings)
 
     def ask(self, schema: dict[str, Any] | None = None, seed: int = 7) -> Reply:

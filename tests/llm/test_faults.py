@@ -147,15 +147,15 @@ def test_retry_after_is_honoured_in_every_form(adapter: Adapter, fake: FakeOpenA
     info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}
     google = {"error": {"code": 429, "message": "slow", "details": [info]}}
     fake.answers = [
+        refusal(429, "slow", retry_after_ms="2500"),
         refusal(429, "slow", retry_after="40"),
         refusal(503, "slow", retry_after=date),
-        refusal(429, "slow", retry_after_ms="2500"),
         Answer(f"[{google}]".replace("'", '"').encode(), 429),
         adapter.says("ok"),
     ]
     client = adapter.client(fake, attempts=5)
     client.ask()
-    for slept, least, most in zip(client.slept, (40, 40, 2.5, 34), (41, 61, 3.5, 35), strict=True):
+    for slept, least, most in zip(client.slept, (2.5, 40, 40, 34), (3.5, 41, 61, 35), strict=True):
         assert least <= slept <= most
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from bilevel.cli.cli import app
 from bilevel.cli.run import PAUSED
-from bilevel.llm import remote
+from bilevel.llm import patience
 from bilevel.model import TOO_LONG, Call, Record, Stop, Trial
 from bilevel.workspace import Workspace
 from comparable import write_task
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parametrize("adapter", ADAPTERS)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder with a task, and no waits; SIGTERM as it was, when the test ends."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote, "_pause", lambda state: 0.0)
+    monkeypatch.setattr(patience, "pause", lambda error, failed: 0.0)
     write_task(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     yield

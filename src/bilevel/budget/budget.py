@@ -200,16 +200,20 @@ class Budget:
         schema: str,
         max_tokens: int,
         room: int = 0,
+        again: bool = False,
     ) -> Ask | Denial | None:
         """What to log before a call: an Ask if it may be made, else a Denial; None without limits.
 
-        room: tokens for thoughts that the model may write beyond max_tokens. Log the answer before
-        the next call is asked for, so that what is under way is counted.
+        room: tokens for thoughts that the model may write beyond max_tokens. again: whether one
+        that is under way, and counted, is only tried again: then nothing but time can forbid it.
+        Log the answer before the next call is asked for, so that what is under way is counted.
         """
         read = _most(messages, schema, self._ratio)
         written = max_tokens + max(room, self._excess)
         asked = Ask(key, step, level, read + written, self._dearest(read, written))
         for limit, most in limits_of(self.run).items():
+            if again and limit != "wall":
+                continue
             why, needs = self._crossed(limit, most, asked)
             if why:
                 return Denial(key, step, level, purpose, limit, most, why, needs)
@@ -253,6 +257,10 @@ class Budget:
         rest = f", and what comes next has taken up to {amount_text('wall', longest)}"
         said = f"{amount_text('wall', gone)} have passed{rest if gone < wall else ''}"
         return f"{limit_text('wall', wall)}: {said}"
+
+    def left(self) -> float:
+        """Seconds until the run's time is up, negative after that, infinite without a limit."""
+        return math.inf if self.run.wall is None else self.run.wall - self._clock()
 
     def longest(self) -> float:
         """Seconds of a step in which a job and a call of each level take as long as ever."""

@@ -159,6 +159,7 @@ class EmbeddedLLM:
             server.key,
             timeout=self._timeout,
             attempts=2,
+            busy_attempts=2,
             temperature=self._temperature,
             extra_body={"cache_prompt": True, "id_slot": slot},
             forms=("json_schema",),

@@ -14,6 +14,7 @@ from bilevel.errors import ContextTooLong, LLMRejected
 
 RETRIED = {408, 409, 425, 429}
 FINAL_OVER_500 = {501, 505}
+BUSY = {429, 502, 503, 504, 529}
 WORDS_CHARS = 400
 REMEDY = {
     300: "give the URL that it redirects to as the base URL",
@@ -36,11 +37,15 @@ _UNPAID = re.compile(r"insufficient[ _](quota|balance|credit)|credit balance is 
 
 
 class Retry(Exception):
-    """Worth another attempt. after: seconds that the server asks to wait."""
+    """Worth another attempt.
 
-    def __init__(self, cause: str, after: float = 0.0) -> None:
+    after: seconds that the server asks to wait. busy: whether it is there and has no room now.
+    """
+
+    def __init__(self, cause: str, after: float = 0.0, busy: bool = False) -> None:
         super().__init__(cause)
         self.after = after
+        self.busy = busy
 
 
 class Hopeless(Exception):
@@ -112,7 +117,7 @@ def judged(status: int, headers: Mapping[str, str], body: bytes, cause: str) -> 
     if status in (400, 403) and _BAD_KEY.search(f"{said.code} {said.message}"):
         return Refused(401, cause)
     if status in RETRIED or (status >= 500 and status not in FINAL_OVER_500):
-        return Retry(cause, retry_after(headers) or said.after)
+        return Retry(cause, retry_after(headers) or said.after, busy=status in BUSY)
     return Refused(status, cause)
 
 

@@ -1,8 +1,9 @@
 """A model behind an HTTP API: what all APIs share. `http.py` and `anthropic.py` say what differs.
 
-A request is retried when the network or the server failed, never when the server refused it. What
-a server refuses is first tried in another form (`forms.py`), and what then works is remembered.
-The key is sent and nowhere shown. Ctrl-C ends a waiting request at once.
+A request is retried when the network or the server failed or the server is busy (`patience.py`),
+never when the server refused it. What a server refuses is first tried in another form (`forms.py`),
+and what then works is remembered. The key is sent and nowhere shown. Ctrl-C ends a waiting request
+at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from dataclasses import replace
 from typing import Any, TypedDict
 
 import httpx2
-import tenacity
 from pydantic import ValidationError
 from pydantic_core import from_json
 
@@ -28,6 +28,7 @@ from bilevel.llm.forms import FORMS, Form, Manner, heeds, lifted
 from bilevel.llm.limits import Limiter, Rates
 from bilevel.llm.memory import Memory
 from bilevel.llm.naming import TEMPERATURE, label
+from bilevel.llm.patience import ATTEMPTS, BUSY_ATTEMPTS, Patience, doze
 from bilevel.llm.wire import Streamed, http_client, parse_url, receive
 from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
@@ -41,16 +42,18 @@ CHARS_PER_TOKEN = 3.5  # of English and code; for rates only, the server counts
 class Common(TypedDict, total=False):
     """What can be set for a model of any API.
 
-    key_from: where the key came from, for messages. timeout: seconds for one attempt. attempts:
-    at most this many a completion. temperature: None leaves it to the server. name: instead of
-    MODEL@HOST. forms: ways to hold it to a schema, strongest first. room: tokens on top of a
-    request's max_tokens, for the thoughts that such models count as reply. memory: keeps what was
-    found out. limiter: gives turns. sleep: waits between attempts.
+    key_from: where the key came from, for messages. timeout: seconds for one attempt. attempts,
+    busy_attempts: so many of a completion may fail, and find the server busy. temperature: None
+    leaves it to the server. name: instead of MODEL@HOST. forms: ways to hold it to a schema,
+    strongest first. room: tokens on top of a request's max_tokens, for the thoughts that such
+    models count as reply. memory: keeps what was found out. limiter: gives turns. sleep: waits
+    between attempts.
     """
 
     key_from: str
     timeout: float
     attempts: int
+    busy_attempts: int
     temperature: float | None
     name: str
     forms: Sequence[Form]
@@ -71,14 +74,15 @@ class RemoteLLM(ABC):
         *,
         key_from: str = "BILEVEL_API_KEY",
         timeout: float = 180.0,
-        attempts: int = 5,
+        attempts: int = ATTEMPTS,
+        busy_attempts: int = BUSY_ATTEMPTS,
         temperature: float | None = TEMPERATURE,
         name: str = "",
         forms: Sequence[Form] = FORMS,
         room: int = 0,
         memory: Memory | None = None,
         limiter: Limiter | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = doze,
     ) -> None:
         self.url = parse_url(base_url)
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
@@ -91,7 +95,7 @@ class RemoteLLM(ABC):
         self._secrets = [s for s in (key, self.url.password) if s]
         self._key, self._key_from = key, key_from
         self._timeout = timeout
-        self._attempts = attempts
+        self._attempts = attempts, busy_attempts
         self._temperature = temperature
         self._forms = list(forms)
         self._memory = memory
@@ -138,23 +142,18 @@ class RemoteLLM(ABC):
 
         What was not paid for is tried again; what was comes back, be it UNUSABLE. Raises
         LLMRejected when the server refuses the request, ContextTooLong when it does so for the
-        prompt's length, LLMUnavailable when no attempt brought an answer.
+        prompt's length, LLMUnavailable when no attempt brought an answer, OverBudget when the run's
+        time is up before the next one.
         """
         start = time.monotonic()
         ask = Ask(messages, schema, seed, max_tokens)
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._attempts),
-            wait=_pause,
-            retry=tenacity.retry_if_exception_type(Retry),
-            sleep=self._sleep,
-            reraise=True,
-        )
+        patience = Patience(self.name, *self._attempts, self._sleep)
         try:
-            reply = retrying(self._attempt, ask)
+            reply = patience.retrying()(self._attempt, ask)
             return replace(reply, seconds=time.monotonic() - start, attempts=ask.sent)
         except Retry as error:
             raise LLMUnavailable(
-                f"{self.name} at {self.server} gave no answer in {self._attempts} attempts: "
+                f"{self.name} at {self.server} gave no answer in {patience.made} attempts: "
                 f"{error}; check that the server runs and can be reached, then resume the run"
             ) from None
         except Hopeless as error:
@@ -288,12 +287,3 @@ class RemoteLLM(ABC):
 
     def _clean(self, text: str) -> str:
         return shown(text, self._secrets)
-
-
-def _pause(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: exponential with jitter, and no less than was asked for."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.after if isinstance(error, Retry) else 0.0
-    if asked:
-        return asked + tenacity.wait_random(0, 1)(state)
-    return tenacity.wait_random_exponential(multiplier=0.5, max=30)(state)

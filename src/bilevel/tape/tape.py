@@ -20,6 +20,7 @@ from bilevel.errors import ContextTooLong, LLMUnavailable, TapeMiss
 from bilevel.model import TOO_LONG, UNUSABLE, Ask, Call, Denial, Message, Prompt, Record, Reply
 from bilevel.prompts import unmarked
 from bilevel.protocols import LLM, Schema
+from bilevel.tape.leave import Leave, given
 from bilevel.tape.misses import explain
 
 Level = Literal["1", "1.5", "2"]
@@ -230,7 +231,7 @@ class Tape:
         room = getattr(llm, "room", 0)  # only models that think have any
         level, purpose, cut = request.level, request.purpose, request.prompt.cut
         text = json.dumps(schema)
-        with self._begun(request, key, room):
+        with self._begun(request, key, room), given(self._leave(request, key, room)):
             try:
                 reply = _whole(llm.complete(talk, schema, seed=seed, max_tokens=most))
             except ContextTooLong as error:
@@ -262,9 +263,23 @@ class Tape:
                 self._asking.remove(key)
                 self._turn.notify_all()
 
-    def _ask(self, request: _Request, key: str, room: int) -> Ask | Denial | None:
+    def _leave(self, request: _Request, key: str, room: int) -> Leave:
+        """What a call that is under way may do besides."""
+
+        def again() -> None:
+            with self._turn:
+                asked = self._ask(request, key, room, again=True)
+                if isinstance(asked, Denial):
+                    self._record(asked)
+                    raise denied(asked)
+
+        return Leave() if self._budget is None else Leave(self._budget.left, again)
+
+    def _ask(
+        self, request: _Request, key: str, room: int, again: bool = False
+    ) -> Ask | Denial | None:
         if self._budget is None:
             return None
         talk, schema = request.prompt.messages, schema_text(request.schema)
         level, purpose, most = request.level, request.purpose, request.max_tokens
-        return self._budget.ask(key, request.step, level, purpose, talk, schema, most, room)
+        return self._budget.ask(key, request.step, level, purpose, talk, schema, most, room, again)

@@ -51,6 +51,10 @@ FAULTS = [
     pytest.param(Answer(b'{"content": [\xff\xfe]}'), "no completion", id="invalid UTF-8"),
     pytest.param(Answer(b'{"choices": [], "content": 3}'), "no completion", id="wrong schema"),
     pytest.param(Answer(b'{"choices"', short=99), "complete message body", id="cut mid-body"),
+    pytest.param(Answer(b"{}", headers={"content-encoding": "gzip"}), "decompress", id="no gzip"),
+    pytest.param(
+        Answer(b"{}", 503, headers={"content-encoding": "gzip"}), "decompress", id="503, no gzip"
+    ),
     pytest.param(Answer(b" " * (10 * 2**20)), f"longer than {LARGEST_BODY:,} bytes", id="10 MB"),
     pytest.param(
         Answer(b" " * (10 * 2**20), 500), f"longer than {LARGEST_BODY:,} bytes", id="10 MB of 500"

@@ -119,7 +119,8 @@ def plain_faults(sdk: Any, timeout: float, clean: Callable[[str], str]) -> Itera
             if connecting
             else f"no answer within {timeout:g} s"
         )
-    except (sdk.APIConnectionError, httpx2.TransportError) as error:
+    # An unreadable content-encoding is a RequestError and no TransportError.
+    except (sdk.APIConnectionError, httpx2.RequestError) as error:
         problem = broken(error, clean)
     raise problem  # Out here, so that no context of it shows what it was told with.
 

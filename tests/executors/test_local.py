@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,48 @@ def test_what_an_earlier_host_left_is_cleared(executor: LocalExecutor) -> None:
     (executor.root / "0000" / "run.log").write_text("old")
     (result,) = finish(executor, python("import os; print(os.listdir())"))
     assert result.output == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [PermissionError(1, "Operation not permitted"), OSError(39, "Directory not empty")],
+)
+def test_a_folder_that_cannot_be_deleted_costs_no_result(
+    executor: LocalExecutor,
+    trouble: OSError,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delete = shutil.rmtree
+
+    def failing(path: Path) -> None:
+        if path.name in ("work", "tmp"):
+            raise trouble
+        delete(path)
+
+    monkeypatch.setattr(shutil, "rmtree", failing)
+    results = finish(executor, *[python("print('kept')")] * 2)
+    assert [(r.exit, r.output) for r in results] == [(0, "kept\n")] * 2
+    executor.close()
+    assert executor.wait(0) == []
+    first = caplog.messages[0]
+    assert str(executor.root / "0000" / "work") in first
+    assert str(trouble.strerror) in first
+
+
+def test_a_result_file_that_cannot_be_read_is_absent_and_named(
+    executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(path: Path, limit: int = 0) -> str:
+        if path.name == "metrics.json":
+            raise PermissionError(13, "Permission denied")
+        return path.read_text()
+
+    monkeypatch.setattr(folder, "tail", unreadable)
+    job = python("open('metrics.json', 'w').close(); print('kept')", collect=("metrics.json",))
+    (result,) = finish(executor, job)
+    assert (result.output, result.files) == ("kept\n", {})
+    assert "metrics.json, which a job left, counts as absent" in caplog.text
 
 
 def test_no_secret_reaches_a_job(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> None:

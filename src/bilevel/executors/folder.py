@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 from bilevel.errors import ExecutorError
 from bilevel.model import Job
 
+log = logging.getLogger(__name__)
 COPY_LIMIT = 2**30  # bytes; beyond it, waiting for copies would be most of a run
 TAIL = 2**20  # bytes
 IGNORED = (
@@ -97,13 +99,19 @@ def tail(path: Path, limit: int = TAIL) -> str:
 def collected(work: Path, job: Job) -> dict[str, str]:
     """The ends of the files that the job was to leave, by path; those that it did not are absent.
 
-    A symbolic link out of the folder counts as absent.
+    A symbolic link out of the folder counts as absent, and so does, with a warning, a file that
+    cannot be read.
     """
     found = {}
     for relative in job.collect:
         path = (work / relative).resolve()
-        if path.is_relative_to(work.resolve()) and path.is_file():
-            found[relative] = tail(path)
+        try:
+            if path.is_relative_to(work.resolve()) and path.is_file():
+                found[relative] = tail(path)
+        except OSError as error:
+            log.warning(
+                "%s, which a job left, counts as absent: it cannot be read (%s)", path, error
+            )
     return found
 
 

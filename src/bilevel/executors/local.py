@@ -1,14 +1,15 @@
 """Runs jobs on this machine, each in a folder of its own, watched by a process of its own.
 
 Of a job's folder `ROOT/0007/`, `run.log` (its output, as it comes) and `files/` (what it was given)
-stay; `work/`, the copy it ran in, and `tmp/` go when it ends. No process of a job outlives it, nor
-the host, however that ends (see supervisor.py for what is covered). This is no sandbox: a job can
-read and write what its user can.
+stay; `work/`, the copy it ran in, and `tmp/` go when it ends, but for what cannot be deleted, of
+which a warning tells. No process of a job outlives it, nor the host, however that ends (see
+supervisor.py for what is covered). This is no sandbox: a job can read and write what its user can.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import subprocess
@@ -23,6 +24,7 @@ from bilevel.errors import ExecutorError
 from bilevel.executors import folder
 from bilevel.model import Job, JobResult
 
+log = logging.getLogger(__name__)
 # All that a job sees of the host's environment: a list of what may pass, so that no key, token
 # or password can.
 PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
@@ -150,8 +152,8 @@ class LocalExecutor:
             self._let_go(running)
 
     def _result(self, running: _Running) -> JobResult:
-        log = running.folder / "run.log"
-        output = folder.tail(log) if log.exists() else ""
+        said = running.folder / "run.log"
+        output = folder.tail(said) if said.exists() else ""
         files = folder.collected(running.folder / "work", running.job)
         status = running.process.returncode
         if status < 0:
@@ -169,13 +171,27 @@ class LocalExecutor:
 
     def _let_go(self, running: _Running) -> None:
         for name in ("work", "tmp"):
-            folder.remove(running.folder / name)
+            _clear(running.folder / name, running.key)
         (running.folder / "supervisor.log").unlink(missing_ok=True)
         if self._running.pop(running.key, None) is not None:
             self._selector.unregister(running.reports)
             self._free.append(running.slot)
         running.control.close()
         running.reports.close()
+
+
+def _clear(place: Path, key: int) -> None:
+    """Delete a folder of a job that ended. What cannot be deleted stays, as its result is in."""
+    try:
+        folder.remove(place)
+    except OSError as error:
+        log.warning(
+            "job %d left files in %s that cannot be deleted (%s); its result counts all the same, "
+            "delete the folder yourself, or have the job leave no files of another user",
+            key,
+            place,
+            error,
+        )
 
 
 def _ended(running: _Running) -> float:

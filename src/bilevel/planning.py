@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 
 import bilevel
 from bilevel import stacks
-from bilevel.budget.prices import LOCAL, LOOPBACK
+from bilevel.budget.prices import LOCAL, LOOPBACK, kind_of
 from bilevel.budget.terms import Terms, agreed, put
 from bilevel.ensemble import members
 from bilevel.errors import ConfigError, MissingExtra
@@ -203,17 +202,13 @@ def answers_here(model: str) -> bool:
     at = model.find("@http")
     if at > 0:
         return urlsplit(model[at + 1 :]).hostname in LOOPBACK
-    return _kind(model) in LOCAL
+    return kind_of(model) in LOCAL
 
 
 def answers_elsewhere(model: str) -> bool:
     """Whether a model is known to compute on another machine, or is an agent of its own."""
-    known = model.find("@http") > 0 or _kind(model) in {*PROVIDERS, *(_kind(n) for n in NAMES)}
+    known = model.find("@http") > 0 or kind_of(model) in {*PROVIDERS, *(kind_of(n) for n in NAMES)}
     return known and not answers_here(model)
-
-
-def _kind(model: str) -> str:
-    return re.split(r"[:/?]", model)[0]
 
 
 def with_sessions(plan: OuterPlan, sessions: str, llm: str, outer: str) -> OuterPlan:
@@ -244,7 +239,7 @@ def with_writes(plan: OuterPlan, writes: str, llm: str, outer: str) -> OuterPlan
                 "give --levels 1,2 or 1,1.5,2"
             )
         return plan
-    small = _kind(outer or members(llm)[0]) == "embedded"
+    small = kind_of(outer or members(llm)[0]) == "embedded"
     told = ("frames" if small else "classes") if writes == "auto" else writes
     return replace(plan, writes="classes" if told == "classes" else "frames")
 

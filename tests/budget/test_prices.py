@@ -21,6 +21,7 @@ DAY = datetime(2026, 11, 1, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     "model",
     ["embedded", "embedded:smollm2-135m", "none", "ollama/qwen3", "vllm/x", "terminal",
+     "llamacpp?timeout=300", "llamacpp", "ollama/qwen3?rpm=60",
      "mailbox:letters", "m@http://localhost:8000/v1", "m@http://127.0.0.1:1/v1"],
 )  # fmt: skip
 def test_a_local_model_costs_nothing_and_says_so(model: str) -> None:

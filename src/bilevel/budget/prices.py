@@ -37,7 +37,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULTS = {"deepseek": "deepseek-chat"}  # what a provider's own name alone asks for
 GIVE = "--price in=0.5,out=1.5 (US dollars per million tokens; cached= too, if it differs)"
 
-__all__ = ["GIVE", "given", "of_models", "parse", "prices_text", "require_known"]
+__all__ = ["GIVE", "given", "kind_of", "of_models", "parse", "prices_text", "require_known"]
 
 
 def of_models(run: Run, words: Mapping[str, Rate], today: datetime) -> tuple[Prices, ...]:
@@ -58,7 +58,7 @@ def given(model: str, rate: Rate) -> Prices:
 def look_up(model: str, today: datetime) -> Prices:
     """What a model costs, by its spec as `--llm` takes it; the table is for remote ones."""
     provider, _, name = model.partition("?")[0].partition("/")
-    kind = re.split(r"[:/]", model)[0]
+    kind = kind_of(model)
     at = model.find("@http")
     if at > 0:
         host = urlsplit(model[at + 1 :]).hostname or ""
@@ -68,6 +68,11 @@ def look_up(model: str, today: datetime) -> Prices:
     if kind in LOCAL:
         return Prices(model, "local", (), LOCAL[kind])
     return _in_table(model, name or DEFAULTS.get(provider, ""), provider, None, today)
+
+
+def kind_of(model: str) -> str:
+    """The first word of a model's spec: `llamacpp` of `llamacpp?timeout=300`."""
+    return re.split(r"[:/?]", model)[0]
 
 
 def _in_table(

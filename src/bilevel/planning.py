@@ -15,6 +15,7 @@ from bilevel.budget.terms import Terms, agreed, put
 from bilevel.ensemble import members
 from bilevel.errors import ConfigError, MissingExtra
 from bilevel.library.choice import borrow
+from bilevel.llm.naming import check_spec
 from bilevel.llm.others import NAMES
 from bilevel.llm.providers import PROVIDERS
 from bilevel.machine import machine
@@ -98,6 +99,8 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
 
     Whether its task's libraries and its prices are here is not asked: see `checked`.
     """
+    for spec in (*members(settings.llm), settings.llm_outer):
+        check_spec(spec)
     task, source = find_task(name)
     baselines = task.baselines if settings.baselines is None else settings.baselines
     confirms = task.confirms if settings.confirms is None else settings.confirms

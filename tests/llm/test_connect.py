@@ -73,7 +73,7 @@ def test_without_its_library_anthropic_says_what_to_install(
         ("embedded:smolm2-135m", "did you mean smollm2-135m"),
         ("embedded/smolm2-135m", "did you mean smollm2-135m"),
         ("scripted", "there is no LLM"),
-        ("deepseek?rmp=3", "rmp=3: there is no such option; there are rpm, tpm, concurrency"),
+        ("deepseek?rmp=3", "rmp: there is no such option; there are rpm, tpm, concurrency"),
         ("deepseek?rpm=0", "rpm=0.*greater than or equal to 1"),
         ("deepseek?rpm=many", "rpm=many.*valid integer"),
         ("deepseek?timeout=inf", "timeout=inf.*finite"),

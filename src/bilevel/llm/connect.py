@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from bilevel.errors import ConfigError
 from bilevel.llm import keys, options
@@ -90,8 +91,9 @@ def _server(provider: Provider, model: str, chosen: Options, environ: Mapping[st
     names = provider.keys or (CUSTOM_KEY,)
     key = keys.find(names, environ)
     if provider.keys and key is None:
+        host = urlsplit(provider.base_url).hostname
         raise ConfigError(
-            f"{provider.base_url} needs a key, and {' or '.join(names)} is not set; set it "
+            f"{host} needs a key, and {' or '.join(names)} is not set; set it "
             f"({keys.how_to_set(names)}), or use --llm embedded, which needs none"
         )
     from bilevel.llm.remote import Common

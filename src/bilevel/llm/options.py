@@ -45,11 +45,12 @@ def split(spec: str, environ: Mapping[str, str]) -> tuple[str, Options]:
         return spec, Options.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        unknown = first["type"] == "extra_forbidden"
-        why = "there is no such option" if unknown else first["msg"]
+        name = first["loc"][0]
+        why = f"{name}={first['input']}: {first['msg']}"
+        if first["type"] == "extra_forbidden":
+            why = f"{name}: there is no such option"  # its value may be a secret
         raise ConfigError(
-            f"an LLM's option {first['loc'][0]}={first['input']}: {why}; "
-            f"there are {', '.join(Options.model_fields)}"
+            f"an LLM's option {why}; there are {', '.join(Options.model_fields)}"
         ) from None
 
 

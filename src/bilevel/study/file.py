@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from bilevel import levels, mechanisms
 from bilevel.ensemble import ENSEMBLE
 from bilevel.errors import ConfigError
+from bilevel.llm.naming import check_spec
 from bilevel.study.data import AnalysisPlan, Hypothesis
 from bilevel.study.sections import PRESETS, WIPE, ArmSection, Document, OuterSection, StudySection
 
@@ -142,6 +143,8 @@ def _arm(document: Document, name: str, folder: Path) -> ArmSection:
     if stray := [n for n in constants if n not in stack]:
         raise ConfigError(f"arm.{name}.constants names {stray[0]}, which is not in its stack")
     llm = arm.llm or document.study.llm
+    for spec in (document.study.llm, llm):
+        check_spec(spec)
     if llm.startswith(ENSEMBLE):
         raise ConfigError(f"the LLM of arm {name} is {llm}, but an arm of a study has one model")
     levels.chosen(arm.levels or "1", llm, arm.sham or False)

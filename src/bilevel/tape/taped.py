@@ -13,6 +13,7 @@ from bilevel.ensemble import Several, models, models_text
 from bilevel.errors import ConfigError, TapeMiss
 from bilevel.model import Call, Message, OuterPlan, Record, Reply, Run
 from bilevel.protocols import LLM, Schema
+from bilevel.scrubbing import Scrubber
 from bilevel.tape.misses import explain
 from bilevel.tape.tape import request_key
 
@@ -79,7 +80,8 @@ def check_models(llm: str, outer: str, recorded: Run) -> None:
     """Raises ConfigError unless the tape is of these models: it answers for no others."""
     if (llm, outer) != (recorded.llm, recorded.llm_outer):
         asked, known = (
-            models_text(*both) for both in ((llm, outer), (recorded.llm, recorded.llm_outer))
+            Scrubber({}).text(models_text(*both))
+            for both in ((llm, outer), (recorded.llm, recorded.llm_outer))
         )
         raise ConfigError(
             f"the LLM is {asked}, but the tape of {recorded.id} was recorded with {known} and "

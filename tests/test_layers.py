@@ -9,7 +9,7 @@ LEVELS = tuple(
     set(names.split())
     for names in (
         "errors space model calls jobs layers sessions spending seeds prompts codec bilevel "
-        "__version__",
+        "__version__ supervisor",
         "mechanism protocols history noise resuming archive",
         "ensemble budget.budget budget.words budget.openings budget.pacing schemas stack evaluate "
         "tape offers prompting proposer steering steering_rules steering_words loop attribution "

@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bilevel import supervisor
 from bilevel.conformance.executor import PATIENCE, ExecutorSuite, finish, python
 from bilevel.errors import ExecutorError
-from bilevel.executors import folder, supervisor
+from bilevel.executors import folder
 from bilevel.executors.local import LocalExecutor
 from bilevel.model import Job
 
@@ -259,6 +260,7 @@ def test_a_supervisor_that_fails_is_told(
 HOST = """
 import sys, time
 from pathlib import Path
+from bilevel import supervisor
 from bilevel.conformance.executor import DAEMON, python
 from bilevel.executors.local import LocalExecutor
 

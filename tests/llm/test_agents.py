@@ -1,9 +1,12 @@
 """Agents as the LLM, driven through stand-ins for their programs."""
 
+import ctypes
 import json
 import os
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +296,35 @@ def test_when_its_time_is_up_the_whole_group_is_killed(programs: Path) -> None:
 def test_what_an_agent_leaves_running_is_killed_when_it_ends(programs: Path) -> None:
     path = stand_in(programs, "mine", GOOD, body=f"{SLEEPS}print(said[0])")
     assert ask("command:mine").text == GOOD
+    assert _end(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only its group is killed")
+def test_a_child_that_left_its_group_is_killed_too(programs: Path) -> None:
+    path = programs / "mine"
+    programs.mkdir()
+    path.write_text(f"#!/bin/sh\nsetsid sleep 47 &\necho $$ $! > $0.pids\nsleep 1\necho '{GOOD}'\n")
+    path.chmod(0o755)
+    assert ask("command:mine").text == GOOD
+    assert not any(map(psutil.pid_exists, map(int, Path(f"{path}.pids").read_text().split())))
+
+
+def test_ctrl_c_that_is_passed_to_a_thread_ends_the_agent(programs: Path) -> None:
+    path = stand_in(programs, "mine", body=f"{SLEEPS}time.sleep(60)")
+    ended = threading.Event()
+
+    def wait() -> None:
+        with suppress(KeyboardInterrupt):
+            ask("command:mine")
+        ended.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    while not Path(f"{path}.pids").exists():
+        time.sleep(0.05)
+    raised = ctypes.py_object(KeyboardInterrupt)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), raised)
+    assert ended.wait(20)
     assert _end(path)
 
 

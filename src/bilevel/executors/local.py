@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from bilevel import supervisor
 from bilevel.errors import ExecutorError
 from bilevel.executors import folder
 from bilevel.model import Job, JobResult
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 # All that a job sees of the host's environment: a list of what may pass, so that no key, token
 # or password can.
 PASSED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
-SUPERVISOR = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(supervisor.__file__)
 
 
 @dataclass

@@ -24,13 +24,17 @@ from collections.abc import Callable
 
 POLL = 0.1  # seconds between two looks at the size of the output
 PATIENCE = 5.0  # seconds after which processes that cannot be killed are left, on record
+CANNOT = "bilevel cannot run"  # how the log of a command begins that could not be started
 LINUX = sys.platform == "linux"
 LISTED = os.access("/proc/thread-self/children", os.R_OK)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Job:
-    """What to run: as in model.Job, with absolute paths and the whole environment."""
+    """What to run: as in model.Job, with absolute paths and the whole environment.
+
+    given: the file that it reads as its stdin. errors: that of its stderr, "" for the log.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,8 @@ class Job:
         log: str,
         timeout: float,
         max_output: int,
+        given: str = os.devnull,
+        errors: str = "",
     ) -> None:
         self.command = command
         self.cwd = cwd
@@ -47,6 +53,8 @@ class Job:
         self.log = log
         self.timeout = timeout
         self.max_output = max_output
+        self.given = given
+        self.errors = errors
 
 
 class Children:
@@ -171,14 +179,14 @@ def start(job: Job, log: int) -> int:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(job.given, os.O_RDONLY), 0)
         os.dup2(log, 1)
-        os.dup2(log, 2)
+        os.dup2(os.open(job.errors, os.O_WRONLY | os.O_CREAT, 0o644) if job.errors else log, 2)
         os.chdir(job.cwd)
         os.execvpe(job.command[0], job.command, job.env)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        os.write(log, f"bilevel cannot run {job.command[0]!r}: {reason}\n".encode())
+        os.write(log, f"{CANNOT} {job.command[0]!r}: {reason}\n".encode())
     finally:
         os._exit(127)
 

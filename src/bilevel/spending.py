@@ -53,8 +53,9 @@ class Opening:
 class Ask:
     """A call begins; with the most that it can take, for which it counts until its reply is here.
 
-    Kept where a limit depends on it. One that was never answered, as the process was killed, may
-    have been paid for, and counts for ever. usd: None where the price is not known.
+    Kept where a limit depends on it. One that was never answered, as the process was killed or the
+    attempt failed, may have been paid for, and counts for ever. usd: None where the price is not
+    known. more: whether it is on top of one with the same key, whose reply tells what both took.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Ask:
     level: Literal["1", "1.5", "2"]
     tokens: int
     usd: float | None
+    more: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import psutil
 import pytest
 from stand_ins import calls, claude_says, codex_says, path_with, stand_in
 
+from bilevel.budget.budget import Budget
 from bilevel.errors import ConfigError, ContextTooLong, LLMError, LLMRejected, LLMUnavailable
 from bilevel.llm.agents import AgentLLM, agent
 from bilevel.llm.asking import bare, checked, example, misfit
 from bilevel.llm.connect import connect
-from bilevel.model import UNUSABLE, Message, Reply
+from bilevel.model import UNUSABLE, Ask, Call, Message, Record, Reply
+from bilevel.tape.tape import Tape
+from worlds import RUN
 
 ASK = [Message("system", "You tune."), Message("user", "Which rate?")]
 SCHEMA: dict[str, Any] = {
@@ -326,6 +330,53 @@ def test_ctrl_c_that_is_passed_to_a_thread_ends_the_agent(programs: Path) -> Non
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), raised)
     assert ended.wait(20)
     assert _end(path)
+
+
+def repaired(limits: dict[str, float], log: list[Record]) -> Reply:
+    """A call of a run with these limits to a stand-in; `log` takes its records."""
+    budget = Budget(replace(RUN, limits=limits), log)
+
+    def append(record: Record) -> None:
+        log.append(record)
+        budget.add(record)
+
+    tape = Tape("claude-code", connect("claude-code", timeout=10), (), append, budget=budget)
+    return tape.complete(ASK, SCHEMA, seed=1, max_tokens=99, step=0, level="1", purpose="propose")
+
+
+def test_a_repair_is_reserved_and_counts_by_what_it_told(programs: Path) -> None:
+    limits = {"tokens": 100_000.0, "calls": 1.0}
+    stand_in(programs, "claude", claude_says("no"), claude_says(GOOD))
+    log: list[Record] = []
+    reply = repaired(limits, log)
+    assert (reply.text, reply.attempts) == (GOOD, 2)
+    first, second = (r for r in log if isinstance(r, Ask))
+    assert (first.more, second.more) == (False, True)
+    assert second.tokens > first.tokens
+    spent = Budget(replace(RUN, limits=limits), log).spent()
+    assert (spent.calls, spent.tokens) == (1, reply.tokens_in + reply.tokens_out)
+    killed = Budget(replace(RUN, limits=limits), log[:-1]).spent()
+    assert (killed.calls, killed.tokens) == (1, first.tokens + second.tokens)
+
+
+def test_a_repair_that_fails_counts_at_its_most(programs: Path) -> None:
+    limits = {"tokens": 100_000.0}
+    body = "print(said[0]) if calls == 0 else sys.exit('gone')"
+    stand_in(programs, "claude", claude_says("no"), body=body)
+    log: list[Record] = []
+    reply = repaired(limits, log)
+    assert (reply.finish, reply.attempts) == ("schema", 1)
+    more = next(r for r in log if isinstance(r, Ask) and r.more)
+    spent = Budget(replace(RUN, limits=limits), log).spent()
+    assert spent.tokens == reply.tokens_in + reply.tokens_out + more.tokens
+
+
+def test_a_repair_for_which_a_limit_has_no_room_is_not_made(programs: Path) -> None:
+    stand_in(programs, "claude", claude_says("no"), claude_says(GOOD))
+    log: list[Record] = []
+    assert repaired({"tokens": 400.0}, log).finish == "schema"
+    assert len(calls(programs, "claude")) == 1
+    assert [type(r) for r in log] == [Ask, Call]
 
 
 def test_a_program_that_never_reads_its_prompt_does_not_block(programs: Path) -> None:

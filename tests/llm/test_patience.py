@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from adapters import ADAPTERS, OPENAI, Adapter, Client
+from adapters import ADAPTERS, OPENAI, TALK, Adapter, Client
 from fake_openai import Answer, FakeOpenAI, refusal, serving
 
-from bilevel.budget.budget import Budget
+from bilevel.budget.budget import Budget, Spent
 from bilevel.errors import LLMRejected, LLMUnavailable, OverBudget
 from bilevel.llm.faults import Retry
 from bilevel.llm.patience import ATTEMPTS, BUSY_ATTEMPTS, doze, pause
-from bilevel.model import Denial, Record
+from bilevel.model import Ask, Call, Denial, Record, Reply
+from bilevel.protocols import LLM
 from bilevel.tape.tape import Tape
 from spending_worlds import RUN
 
@@ -112,6 +113,82 @@ def test_no_wait_goes_beyond_the_time_of_the_run(fake: FakeOpenAI) -> None:
     assert gone[0] == 100.0
     assert len(fake.requests) == 2
     assert [type(r) for r in log] == [Denial]
+
+
+def asked(llm: LLM, limits: dict[str, float], log: list[Record]) -> Reply:
+    """One call of a run with these limits, as a tape makes it; `log` takes its records."""
+    budget = Budget(replace(RUN, limits=limits), log)
+
+    def append(record: Record) -> None:
+        log.append(record)
+        budget.add(record)
+
+    tape = Tape("m", llm, (), append, budget=budget)
+    return tape.complete(TALK, seed=1, max_tokens=50, step=0, level="1", purpose="propose")
+
+
+def spent(limits: dict[str, float], log: list[Record]) -> Spent:
+    return Budget(replace(RUN, limits=limits), log).spent()
+
+
+LOST = [
+    pytest.param(Answer(b"{}", delay=0.6), id="time-out"),
+    pytest.param(Answer(b"", reset=True), id="reset"),
+    pytest.param(Answer(b'{"choices"', short=99), id="cut"),
+    pytest.param(refusal(504, "gave up"), id="504"),
+]
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_an_attempt_that_may_have_been_paid_for_in_vain_counts_at_its_most(
+    fake: FakeOpenAI, fault: Answer
+) -> None:
+    fake.answers = [fault, fault, OPENAI.says("ok")]
+    log: list[Record] = []
+    llm = OPENAI.make(fake.root, timeout=0.2, sleep=lambda _: None)
+    assert asked(llm, {"tokens": 10_000.0}, log).text == "ok"
+    asks = [r for r in log if isinstance(r, Ask)]
+    assert [type(r) for r in log] == [Ask, Ask, Ask, Call]
+    found = spent({"tokens": 10_000.0}, log)
+    assert (found.calls, found.tokens) == (3, 2 * asks[0].tokens + 23)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "calls"])
+def test_no_further_attempt_is_made_that_could_cross_a_limit(fake: FakeOpenAI, kind: str) -> None:
+    fake.answers = [Answer(b"", reset=True)]
+    most = 2.0
+    log: list[Record] = []
+    if kind == "tokens":
+        with pytest.raises(LLMUnavailable):
+            asked(OPENAI.make(fake.root, attempts=1), {"tokens": 10_000.0}, log)
+        most = 2.0 * spent({"tokens": 10_000.0}, log).tokens
+        log.clear()
+        fake.requests.clear()
+    llm = OPENAI.make(fake.root, sleep=lambda _: None)
+    with pytest.raises(OverBudget) as caught:
+        asked(llm, {kind: most}, log)
+    assert caught.value.limit == kind
+    assert len(fake.requests) == 2
+    assert [type(r) for r in log] == [Ask, Ask, Denial]
+    assert getattr(spent({kind: most}, log), kind) == most
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+def test_an_attempt_that_was_turned_away_took_nothing(fake: FakeOpenAI, status: int) -> None:
+    fake.answers = [refusal(status, "no"), refusal(status, "no"), OPENAI.says("ok")]
+    log: list[Record] = []
+    llm = OPENAI.make(fake.root, sleep=lambda _: None)
+    asked(llm, {"calls": 1.0}, log)
+    assert [type(r) for r in log] == [Ask, Call]
+    assert spent({"calls": 1.0}, log) == Spent(1, 23, None)
+
+
+def test_a_connection_that_was_never_made_took_nothing() -> None:
+    log: list[Record] = []
+    llm = OPENAI.make("http://127.0.0.1:9", sleep=lambda _: None)
+    with pytest.raises(LLMUnavailable):
+        asked(llm, {"calls": 1.0}, log)
+    assert [type(r) for r in log] == [Ask]
 
 
 def test_ctrl_c_that_is_passed_to_a_thread_ends_its_wait() -> None:

@@ -1,7 +1,9 @@
 """The limits of a run and what it has spent of them, as a fold of its log.
 
 A call starts only where the most that it can take still fits, beside all that is spent and under
-way. So no limit of tokens, money or calls is ever crossed, however a run is killed and resumed.
+way; so does an attempt after one that may have been paid for in vain, which counts for ever. So no
+limit of tokens, money or calls is crossed, however a run is killed and resumed, by a model that
+writes no more than it may. A coding agent can cross one by a call, as it adds prompts of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from threading import Lock
 from typing import Any, Literal
 
@@ -30,6 +33,7 @@ from bilevel.model import (
 )
 
 Level = Literal["1", "1.5", "2"]
+Besides = Literal["", "again", "more"]  # of a call under way: try it again for nothing, ask more
 # The most tokens that a text can have, until the run has seen more: one for 2 ASCII characters, and
 # one for each byte of any other. Digit by digit, as some tokenizers write numbers, is 0.42 in runs.
 TOKENS_A_CHARACTER = 0.5
@@ -138,7 +142,7 @@ class Budget:
         self._clock = clock
         self._prices: dict[str, Prices] = {}
         self._calls: list[Call] = []
-        self._open: dict[str, Ask] = {}
+        self._open: dict[str, list[Ask]] = {}
         self._lost: list[Ask] = []
         self._ratio = TOKENS_A_CHARACTER
         self._excess = 0  # tokens written over max_tokens
@@ -158,19 +162,19 @@ class Budget:
         elif isinstance(record, Opening):
             self.run = limited(self.run, record.limits)
         elif isinstance(record, Ask):
-            if record.key in self._open:  # its reply never came, and it is asked again
-                self._lost.append(self._open[record.key])
-            self._open[record.key] = record
+            if not record.more:  # If it is asked again, no reply came to what was asked before.
+                self._lost += self._open.pop(record.key, [])
+            self._open.setdefault(record.key, []).append(record)
         elif isinstance(record, Call):
             self._add_call(record)
         elif isinstance(record, Trial):
             self._longest["job"] = max(record.seconds, self._longest.get("job", 0.0))
 
     def _add_call(self, call: Call) -> None:
-        self._open.pop(call.key, None)
+        more = [ask for ask in self._open.pop(call.key, []) if ask.more]
+        self._lost += more[max(0, call.reply.attempts - 1) if call.reply.counted else 0 :]
         self._calls.append(call)
-        known = self._longest.get(call.level, 0.0)
-        self._longest[call.level] = max(call.reply.seconds, known)
+        self._longest[call.level] = max(call.reply.seconds, self._longest.get(call.level, 0.0))
         around = MESSAGE_TOKENS * len(call.messages)
         read = (call.reply.tokens_in - around) / max(1, weight(call.messages, call.schema))
         self._ratio = max(self._ratio, read)
@@ -180,12 +184,12 @@ class Budget:
         """What a level, or the whole run, has spent, with what is under way at its most."""
         with self._lock:
             calls = [c for c in self._calls if level in ("", c.level)]
-            asks = [a for a in (*self._open.values(), *self._lost) if level in ("", a.level)]
+            asks = [a for a in chain(*self._open.values(), self._lost) if level in ("", a.level)]
         bills = [bill(c, self._prices, self.run.llm) for c in calls]
         costs = [*(b.usd for b in bills), *(a.usd for a in asks)]
         known = [c for c in costs if c is not None]
         return Spent(
-            calls=len(bills) + len(asks),
+            calls=len(bills) + sum(not a.more for a in asks),
             tokens=sum(b.tokens_in + b.tokens_out for b in bills) + sum(a.tokens for a in asks),
             usd=math.fsum(known) if len(known) == len(costs) else None,
         )
@@ -200,19 +204,19 @@ class Budget:
         schema: str,
         max_tokens: int,
         room: int = 0,
-        again: bool = False,
+        besides: Besides = "",
     ) -> Ask | Denial | None:
         """What to log before a call: an Ask if it may be made, else a Denial; None without limits.
 
-        room: tokens for thoughts that the model may write beyond max_tokens. again: whether one
-        that is under way, and counted, is only tried again: then nothing but time can forbid it.
-        Log the answer before the next call is asked for, so that what is under way is counted.
+        room: tokens for thoughts beyond max_tokens. besides: time alone forbids `again`; `more` is
+        no further call. Log the answer before the next is asked for, so that all under way counts.
         """
         read = _most(messages, schema, self._ratio)
         written = max_tokens + max(room, self._excess)
-        asked = Ask(key, step, level, read + written, self._dearest(read, written))
+        usd = self._dearest(read, written)
+        asked = Ask(key, step, level, read + written, usd, besides == "more")
         for limit, most in limits_of(self.run).items():
-            if again and limit != "wall":
+            if besides == "again" and limit != "wall":
                 continue
             why, needs = self._crossed(limit, most, asked)
             if why:
@@ -234,7 +238,7 @@ class Budget:
             return "", None
         spent = self.spent(level)
         used, next_ = {
-            "calls": (float(spent.calls), 1.0),
+            "calls": (float(spent.calls), 0.0 if asked.more else 1.0),
             "tokens": (float(spent.tokens), float(asked.tokens)),
             "usd": (spent.usd, asked.usd),
         }[kind]

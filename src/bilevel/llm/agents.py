@@ -28,6 +28,7 @@ from bilevel.llm.forms import LENGTHS, narrow
 from bilevel.llm.programs import SAID_CHARS, SCHEMA, SCHEMA_FILE, Agent, Answer, agent, total
 from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
+from bilevel.tape.leave import leave
 
 TIMEOUT = 900.0
 REPAIRS = 1
@@ -89,11 +90,15 @@ class AgentLLM:
             if not problem or answer.error:
                 break
             again = f"Your answer was:\n\n{answers[-1].text}\n\nIt cannot be used: {problem}. "
+            text = f"{ask}\n{again}Give the whole answer again, mended.\n"
+            if not leave().more([Message("user", text)]):
+                break  # A limit has no room for it.
             try:
-                text = f"{ask}\n{again}Give the whole answer again, mended.\n"
                 answer, more = self._ask(text, held)
             except LLMError:
-                break  # What the first answer is worth, its reader says; it has been paid for.
+                # What the first answer is worth, its reader says; it has been paid for. The second
+                # counts at its most, as `attempts` leaves it out.
+                break
             answers.append(answer)
             seconds += more
         form = ("narrow_schema" if held else "text") if schema else ""

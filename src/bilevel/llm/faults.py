@@ -15,6 +15,7 @@ from bilevel.errors import ContextTooLong, LLMRejected
 RETRIED = {408, 409, 425, 429}
 FINAL_OVER_500 = {501, 505}
 BUSY = {429, 502, 503, 504, 529}
+GIVEN_UP = {408, 504, 524}  # a gateway no longer waits for an answer that may still be written
 WORDS_CHARS = 400
 REMEDY = {
     300: "give the URL that it redirects to as the base URL",
@@ -40,12 +41,16 @@ class Retry(Exception):
     """Worth another attempt.
 
     after: seconds that the server asks to wait. busy: whether it is there and has no room now.
+    lost: whether an answer may have been written, and be charged for, that did not come.
     """
 
-    def __init__(self, cause: str, after: float = 0.0, busy: bool = False) -> None:
+    def __init__(
+        self, cause: str, after: float = 0.0, busy: bool = False, lost: bool = True
+    ) -> None:
         super().__init__(cause)
         self.after = after
         self.busy = busy
+        self.lost = lost
 
 
 class Hopeless(Exception):
@@ -117,7 +122,8 @@ def judged(status: int, headers: Mapping[str, str], body: bytes, cause: str) -> 
     if status in (400, 403) and _BAD_KEY.search(f"{said.code} {said.message}"):
         return Refused(401, cause)
     if status in RETRIED or (status >= 500 and status not in FINAL_OVER_500):
-        return Retry(cause, retry_after(headers) or said.after, busy=status in BUSY)
+        after = retry_after(headers) or said.after
+        return Retry(cause, after, busy=status in BUSY, lost=status in GIVEN_UP)
     return Refused(status, cause)
 
 
@@ -162,13 +168,15 @@ def about_length(words: str) -> bool:
     return _TOO_LONG.search(words) is not None
 
 
-def broken(error: BaseException, clean: Callable[[str], str]) -> Retry | Hopeless:
-    """What a connection that failed means, by the deepest of its causes."""
+def broken(
+    error: BaseException, clean: Callable[[str], str], lost: bool = True
+) -> Retry | Hopeless:
+    """What a connection that failed means, by the deepest of its causes. lost: as Retry has it."""
     while error.__cause__ is not None:
         error = error.__cause__
     cause = clean(str(error) or type(error).__name__)
     if "CERTIFICATE_VERIFY_FAILED" not in cause:
-        return Retry(cause)
+        return Retry(cause, lost=lost)
     if any(words in cause for words in CLOCK):
         return Hopeless(
             f"{cause}; see that this machine's clock is right ({datetime.now(UTC):%Y-%m-%d %H:%M} "

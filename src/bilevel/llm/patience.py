@@ -37,6 +37,7 @@ class Patience:
         self, name: str, attempts: int, busy_attempts: int, sleep: Callable[[float], None]
     ) -> None:
         self.made = 0
+        self._lost = False  # whether the last attempt may have been paid for
         self._name = name
         self._most = {False: attempts, True: busy_attempts}
         self._failed: Counter[bool] = Counter()  # attempts, by whether the server was busy
@@ -45,7 +46,8 @@ class Patience:
     def retrying(self) -> tenacity.Retrying:
         """Calls what may raise Retry until it does not, or the last Retry is let through.
 
-        Raises OverBudget where the run's time ends while it waits.
+        Raises OverBudget where the run's time ends while it waits, and where what may have been
+        paid for in vain leaves no room for another attempt.
         """
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Retry),
@@ -60,11 +62,13 @@ class Patience:
 
     def _before(self, state: tenacity.RetryCallState) -> None:
         if self.made:
-            leave().again()
+            leave().again(self._lost)
         self.made += 1
 
     def _count(self, state: tenacity.RetryCallState) -> None:
-        self._failed[_fault(state).busy] += 1
+        error = _fault(state)
+        self._failed[error.busy] += 1
+        self._lost = error.lost
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         error = _fault(state)

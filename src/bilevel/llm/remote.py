@@ -143,7 +143,7 @@ class RemoteLLM(ABC):
         What was not paid for is tried again; what was comes back, be it UNUSABLE. Raises
         LLMRejected when the server refuses the request, ContextTooLong when it does so for the
         prompt's length, LLMUnavailable when no attempt brought an answer, OverBudget when the run's
-        time is up before the next one.
+        limits leave no room for the next one.
         """
         start = time.monotonic()
         ask = Ask(messages, schema, seed, max_tokens)

@@ -117,11 +117,13 @@ def plain_faults(sdk: Any, timeout: float, clean: Callable[[str], str]) -> Itera
         problem = Retry(
             f"no connection within {min(timeout, CONNECTING):g} s"
             if connecting
-            else f"no answer within {timeout:g} s"
+            else f"no answer within {timeout:g} s",
+            lost=not connecting,
         )
     # An unreadable content-encoding is a RequestError and no TransportError.
     except (sdk.APIConnectionError, httpx2.RequestError) as error:
-        problem = broken(error, clean)
+        unsent = isinstance(error.__cause__ or error, httpx2.ConnectError)
+        problem = broken(error, clean, lost=not unsent)
     raise problem  # Out here, so that no context of it shows what it was told with.
 
 

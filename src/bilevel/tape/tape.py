@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from typing import Literal
 
-from bilevel.budget.budget import Budget, denied, schema_text
+from bilevel.budget.budget import Besides, Budget, denied, schema_text
 from bilevel.ensemble import Cast, Several
 from bilevel.errors import ContextTooLong, LLMUnavailable, TapeMiss
 from bilevel.model import TOO_LONG, UNUSABLE, Ask, Call, Denial, Message, Prompt, Record, Reply
@@ -266,20 +266,31 @@ class Tape:
     def _leave(self, request: _Request, key: str, room: int) -> Leave:
         """What a call that is under way may do besides."""
 
-        def again() -> None:
+        def again(lost: bool) -> None:
             with self._turn:
-                asked = self._ask(request, key, room, again=True)
-                if isinstance(asked, Denial):
+                asked = self._ask(request, key, room, "" if lost else "again")
+                if asked is not None and (lost or isinstance(asked, Denial)):
                     self._record(asked)
-                    raise denied(asked)
+            if isinstance(asked, Denial):
+                raise denied(asked)
 
-        return Leave() if self._budget is None else Leave(self._budget.left, again)
+        def more(talk: Sequence[Message]) -> bool:
+            with self._turn:
+                longer = replace(request, prompt=Prompt(tuple(talk)))
+                asked = self._ask(longer, key, room, "more")
+                if isinstance(asked, Ask):
+                    self._record(asked)
+            return not isinstance(asked, Denial)
+
+        return Leave() if self._budget is None else Leave(self._budget.left, again, more)
 
     def _ask(
-        self, request: _Request, key: str, room: int, again: bool = False
+        self, request: _Request, key: str, room: int, besides: Besides = ""
     ) -> Ask | Denial | None:
         if self._budget is None:
             return None
         talk, schema = request.prompt.messages, schema_text(request.schema)
         level, purpose, most = request.level, request.purpose, request.max_tokens
-        return self._budget.ask(key, request.step, level, purpose, talk, schema, most, room, again)
+        return self._budget.ask(
+            key, request.step, level, purpose, talk, schema, most, room, besides
+        )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bilevel.errors import InvalidCandidate
 from bilevel.mechanism import View, started_from
 from bilevel.model import Draft, Move, Trial
+from bilevel.offers import schema
 from bilevel.space import Kind, Param, Space
 
 RATE = Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True)
@@ -74,6 +75,62 @@ def test_grid_and_style() -> None:
     assert RATE.grid() == ()
     assert BATCH.show(4096) == BATCH.show(4096.0) == "2**12"
     assert RATE.show(0.05) == "0.05"
+
+
+DROP = Param("DROP", "float", 0.3, low=0.0, high=0.5, step=0.1)
+SHIFT = Param("SHIFT", "float", 0.0, low=-0.3, high=0.3, step=0.1)
+DECAY = Param("DECAY", "float", 0.0003, low=3e-5, high=0.3, log=True, step=10)
+
+
+def test_a_grid_holds_the_numbers_as_they_are_written() -> None:
+    assert DROP.grid() == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    assert SHIFT.grid() == (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
+    assert DECAY.grid() == (3e-05, 0.0003, 0.003, 0.03, 0.3)
+    assert "-0.0" not in map(str, SHIFT.grid())
+
+
+@pytest.mark.parametrize("param", [DROP, SHIFT, DECAY])
+def test_a_number_on_a_grid_has_one_identity(param: Param) -> None:
+    space = Space((param,))
+    for value in param.grid():
+        for near in (float(value) * (1 + 1e-15), float(value) * (1 - 1e-15), float(value)):
+            assert param.low is not None
+            assert param.high is not None
+            near = min(max(near, param.low), param.high)
+            checked = space.check({param.name: near})
+            assert space.key(checked) == space.key({param.name: value})
+            assert space.changed(checked, {param.name: value}) == ()
+
+
+def test_the_present_number_of_a_grid_is_not_on_offer() -> None:
+    base = Trial(0, None, {"DROP": 0.3}, "ok", 1.0, {}, 1.0, 0, True)
+    offered = schema(View(Space((DROP,)), (base,), base, base, 0), Move())
+    assert "'enum': [0.0, 0.1, 0.2, 0.4, 0.5]" in str(offered)
+
+
+GRIDS = st.builds(
+    lambda low, step, count, scale, rest: Param(
+        "X",
+        "float",
+        low / scale,
+        low / scale,
+        (low + step * count + rest) / scale,
+        step=step / scale,
+    ),
+    st.integers(-999, 999),
+    st.integers(1, 99),
+    st.integers(1, 40),
+    st.sampled_from([1, 10, 100, 1000, 10**6, 3]),
+    st.sampled_from([0, 0.5]),
+)
+
+
+@given(GRIDS)
+def test_every_grid_stays_as_it_is_and_within_its_bounds(param: Param) -> None:
+    numbers = param.grid()
+    assert len(set(numbers)) == len(numbers) > 0
+    assert [param.check(n) for n in numbers] == [param.snap(float(n)) for n in numbers]
+    assert tuple(param.check(n) for n in numbers) == numbers
 
 
 def test_neighbours_are_one_step_away() -> None:

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from bilevel.errors import InvalidCandidate
@@ -24,8 +25,8 @@ class Param:
     name: as the task spells it. kind: float, int, choice or text (a source file is a text value).
     default: the value of the baseline. low, high: inclusive bounds of a number, in its own unit.
     log: steps are ratios, not differences. step: grid of a number, counted from `low`; a ratio
-    when `log` (2 keeps to powers of two). choices: allowed values of a choice. doc: one line for
-    whoever proposes values.
+    when `log` (2 keeps to powers of two); `check` gives each of its numbers as one and the same
+    float. choices: allowed values of a choice. doc: one line for whoever proposes values.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Param:
                     f"{self.name} is {value} but moves in {'ratios' if self.log else 'steps'} of "
                     f"{self.step:g} from {low:g}; the nearest is {near:g}"
                 )
+            value = near if self.kind == "float" else value
         return float(value) if self.kind == "float" else value
 
     @property
@@ -96,12 +98,17 @@ class Param:
         return round(value) if self.kind == "int" else value
 
     def _on_grid(self, value: float, low: float, high: float) -> float:
+        """The nearest number of the grid, as it is written: 0.3, not 0.1 * 3."""
         assert self.step is not None
         if self.log:
             most = math.floor(math.log(high / low, self.step) + 1e-9)
-            return float(low * self.step ** min(round(math.log(value / low, self.step)), most))
-        most = math.floor((high - low) / self.step + 1e-9)
-        return low + self.step * min(round((value - low) / self.step), most)
+            exact = low * self.step ** min(round(math.log(value / low, self.step)), most)
+            near = float(f"{exact:.{sys.float_info.dig}g}")
+        else:
+            most = math.floor((high - low) / self.step + 1e-9)
+            exact = low + self.step * min(round((value - low) / self.step), most)
+            near = round(exact, max(_decimals(low), _decimals(self.step)))
+        return min(max(near, low), high) + 0.0  # never -0.0
 
     def grid(self, most: int = 64) -> tuple[Value, ...]:
         """All values, in order, of a choice or of a number on a grid; empty when over `most`."""
@@ -124,6 +131,12 @@ class Param:
             if number == value and number & (number - 1) == 0:
                 return f"2**{number.bit_length() - 1}"
         return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _decimals(number: float) -> int:
+    """How many decimals it is written with."""
+    exponent = Decimal(repr(float(number))).as_tuple().exponent
+    return max(0, -int(exponent))
 
 
 @dataclass(frozen=True)

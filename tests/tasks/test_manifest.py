@@ -104,6 +104,13 @@ def script(params: str) -> Parameters:
     return of_script(parse(TASK + params).params, SCRIPT, "task.toml", "SEED")
 
 
+def test_a_default_on_a_grid_is_the_number_of_the_grid() -> None:
+    grid = "[params.DROP]\nlow = 0\nhigh = 0.5\nstep = 0.1"
+    source = Source("DROP = 0.30000000000000004\n", "train.py")
+    found = of_script(parse(TASK + grid).params, source, "task.toml", "")
+    assert found.space.defaults() == {"DROP": 0.3}
+
+
 def test_kinds_and_defaults_come_from_the_script() -> None:
     found = script("""
         [params.LR]

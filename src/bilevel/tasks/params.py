@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bilevel.errors import ConfigError, InvalidCandidate
 from bilevel.space import Kind, Param, Space, Value
@@ -83,10 +83,10 @@ def _param(name: str, spec: ParamSpec, default: Value, doc: str, where: str) -> 
         default = float(default)
     param = Param(name, kind, default, spec.low, spec.high, spec.log, spec.step, choices, doc)
     try:
-        param.check(default)
+        checked = param.check(default)
     except InvalidCandidate as error:
         raise ConfigError(f"{here} must include the default, but {error}") from error
-    return param
+    return replace(param, default=checked) if kind == "float" else param
 
 
 def _kind(spec: ParamSpec, default: Value, here: str) -> Kind:

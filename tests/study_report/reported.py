@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Sequence
 
 from bilevel.study.data import AnalysisPlan, Hypothesis, StudyData, StudyMechanism, StudyRun
+from bilevel.study.statistics import Difference, difference
 
 HOSTILE = '<script src="https://evil.example/x.js"></script> | ``` </pre>'
 SOURCE = f"class Tabu(Mechanism):\n    '''{HOSTILE}'''\n"
@@ -117,3 +119,15 @@ def mechanism(sham: bool) -> StudyMechanism:
         faults=0,
         credit=None if sham else 0.2,
     )
+
+
+def around(mean: float, n: int) -> list[float]:
+    """n values of this mean, and of sd 1."""
+    ranks = [i - (n - 1) / 2 for i in range(n)]
+    return [mean + r / statistics.stdev(ranks) for r in ranks]
+
+
+def found(numbers: list[float], margin: float = 0.0) -> Difference:
+    result = difference(numbers, margin)
+    assert result is not None
+    return result

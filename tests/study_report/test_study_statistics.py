@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,9 @@ from hypothesis import strategies as some
 
 pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 
-from bilevel.study.statistics import Difference, Resampling, chance, difference, holm, power, spread
+from reported import around, found
+
+from bilevel.study.statistics import Resampling, chance, difference, holm, spread
 
 FEW = Resampling(300)
 values = some.lists(some.integers(-50, 50).map(float), min_size=2, max_size=7)
@@ -29,18 +30,6 @@ def flips(differences: list[float]) -> float:
     above = sum(s >= seen - 1e-9 for s in sums) / 2**n
     below = sum(s <= seen + 1e-9 for s in sums) / 2**n
     return min(1.0, 2 * min(above, below))
-
-
-def around(mean: float, n: int) -> list[float]:
-    """n values of this mean, and of sd 1."""
-    ranks = [i - (n - 1) / 2 for i in range(n)]
-    return [mean + r / statistics.stdev(ranks) for r in ranks]
-
-
-def found(numbers: list[float], margin: float = 0.0) -> Difference:
-    result = difference(numbers, margin)
-    assert result is not None
-    return result
 
 
 def test_a_spread_by_hand() -> None:
@@ -169,38 +158,3 @@ def test_a_chance_of_one_has_no_interval() -> None:
     got = chance([2.0, 3.0, 4.0], [0.0, 1.0, 1.5])
     assert got is not None
     assert (got.value, got.bootstrap) == (1.0, None)
-
-
-@pytest.mark.parametrize(("effect", "repeats"), [(0.8, 15), (0.5, 34), (0.3, 90), (0.2, 199)])
-def test_power_gives_the_repeats_of_gpower(effect: float, repeats: int) -> None:
-    """G*Power 3.1, matched pairs, two tails, alpha 0.05, power 0.8."""
-    got = power(found(around(effect, 10)))
-    assert got is not None
-    assert got.repeats == repeats
-    assert got.cautious is not None
-    assert got.cautious > repeats
-
-
-def test_what_n_repeats_can_find_needs_n_repeats() -> None:
-    detectable = power(found(around(0.1, 20)))
-    assert detectable is not None
-    again = power(found(around(detectable.detectable, 20)))
-    assert again is not None
-    assert again.repeats == 20
-
-
-def test_a_large_effect_still_needs_enough_repeats_and_a_p_small_enough() -> None:
-    large = found(around(9.0, 5))
-    for questions, enough, least in ((1, 10, 10), (1, 2, 6), (100, 2, 12)):
-        got = power(large, questions=questions, enough=enough)
-        assert got is not None
-        assert got.repeats == least
-        assert 2.0 ** (1 - least) <= 0.05 / questions < 2.0 ** (2 - least) or least == enough
-
-
-def test_power_says_when_it_cannot_say() -> None:
-    nothing = power(found(around(0.0, 10)))
-    assert nothing is not None
-    assert nothing.repeats is None
-    assert power(found([1.0])) is None
-    assert power(found([1.0, 1.0])) is None

@@ -23,17 +23,16 @@ from bilevel.study.arm_results import (
     spent,
 )
 from bilevel.study.data import AnalysisPlan, StudyData
+from bilevel.study.power import Power, power
 from bilevel.study.statistics import (
     ALPHA,
     ENOUGH,
     Chance,
     Difference,
-    Power,
     Resampling,
     chance,
     difference,
     holm,
-    power,
 )
 
 Answer = Literal["better", "worse", "undecided"]

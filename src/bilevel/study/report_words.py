@@ -11,7 +11,8 @@ from bilevel.describe import one_line
 from bilevel.study.analysis import Comparison, TaskResult, plan_of
 from bilevel.study.arm_results import ArmResult
 from bilevel.study.data import Hypothesis, StudyData
-from bilevel.study.statistics import ALPHA, ENOUGH, MOST_REPEATS, Interval, Power, Spread
+from bilevel.study.power import MOST_REPEATS, Power
+from bilevel.study.statistics import ALPHA, ENOUGH, Interval, Spread
 from bilevel.study.verdicts import Answer
 
 NOTHING = "-"

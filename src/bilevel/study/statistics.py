@@ -1,4 +1,4 @@
-"""What the figures of a study say about its arms: spreads, paired differences, chances, power.
+"""What the figures of a study say about its arms: spreads, paired differences, chances.
 
 Everything works on plain numbers, higher is better, and gives the same result every time: each
 bootstrap and each sampled permutation test draws from a generator of its own, made from a seed.
@@ -29,10 +29,8 @@ except ImportError as error:
 Values = npt.NDArray[np.float64]
 LEVEL = 0.95
 ALPHA = 0.05
-POWER = 0.8
 ROUNDING = 1e-12
 ENOUGH = 10  # repeats below which no question is decided
-MOST_REPEATS = 10_000
 
 
 @dataclass(frozen=True)
@@ -98,20 +96,6 @@ class Chance:
 
     value: float
     bootstrap: Interval | None
-
-
-@dataclass(frozen=True)
-class Power:
-    """Repeats that settle a question, if the true difference and sd are those observed.
-
-    cautious: the same with the upper 80 % confidence limit of the sd, which few repeats leave wide
-    open. detectable: smallest distance from the margin that n repeats find with this power.
-    None: more than MOST_REPEATS.
-    """
-
-    repeats: int | None
-    cautious: int | None
-    detectable: float
 
 
 def spread(values: Sequence[float], resampling: Resampling = DEFAULT) -> Spread | None:
@@ -235,60 +219,6 @@ def chance(
         rng=resampling.generator(),
     ).confidence_interval  # fmt: skip
     return Chance(value, Interval(float(found.low), float(found.high)))
-
-
-def power(
-    found: Difference, margin: float = 0.0, questions: int = 1, enough: int = ENOUGH
-) -> Power | None:
-    """How many repeats would settle whether a difference lies beyond a margin; None without an sd.
-
-    Paired t test, two-sided, power 0.8, by the noncentral t distribution (Cohen 1988, section 2.3;
-    Chow, Shao and Wang 2008, section 3.1.1). At worst Holm's correction divides the level by the
-    number of questions. The permutation test needs 2**(1 - n) below that level, and nothing is
-    decided under `enough` repeats. The limit of the sd is Browne's (1995).
-    """
-    n, sd = found.spread.n, found.spread.sd
-    if not sd:
-        return None
-    level, distance = ALPHA / questions, abs(found.spread.mean - margin)
-    least = max(enough, math.floor(1 - math.log2(level)) + 1)
-    upper = sd * math.sqrt((n - 1) / stats.chi2.ppf(1 - POWER, n - 1))
-    return Power(
-        repeats=_repeats(distance / sd, level, least),
-        cautious=_repeats(distance / upper, level, least),
-        detectable=_detectable(n, level) * sd,
-    )
-
-
-def _repeats(effect: float, level: float, least: int) -> int | None:
-    """Smallest n from `least` on with enough power, by bisection; None beyond MOST_REPEATS."""
-    low, high = least, MOST_REPEATS
-    if _power(effect, low, level) >= POWER:
-        return low
-    if _power(effect, high, level) < POWER:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(effect, middle, level) >= POWER else (middle, high)
-    return high
-
-
-def _power(effect: float, n: int, level: float) -> float:
-    """Chance that a paired t test of n repeats rejects, for an effect in sds."""
-    # By `special`: `stats.t` and `stats.nct` are the same and take a hundred times as long.
-    critical = special.stdtrit(n - 1, 1 - level / 2)
-    return 1 - float(special.nctdtr(n - 1, effect * math.sqrt(n), critical))
-
-
-def _detectable(n: int, level: float) -> float:
-    """Smallest effect, in sds, that n repeats find with enough power."""
-    low, high = 0.0, 1.0
-    while _power(high, n, level) < POWER:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, n, level) >= POWER else (middle, high)
-    return high
 
 
 def _wins(x: Values, y: Values, axis: int = -1) -> Values:

@@ -10,7 +10,8 @@ from typing import Literal
 from bilevel.study.analysis import plan_of
 from bilevel.study.arm_results import Figure, figures
 from bilevel.study.data import Hypothesis, StudyData
-from bilevel.study.statistics import Difference, Power, Resampling, difference, holm, power
+from bilevel.study.power import Power, power
+from bilevel.study.statistics import Difference, Resampling, difference, holm
 
 Verdict = Literal["supported", "not supported", "undecided"]
 

@@ -18,7 +18,7 @@ from pages import Page, read
 from reported import HOSTILE, SOURCE, mixed, run, study
 
 from bilevel.study.analysis import analyse
-from bilevel.study.data import StudyData
+from bilevel.study.data import Hypothesis, StudyData
 from bilevel.study.report import write_report
 from bilevel.study.report_document import Code, Paragraph, Points, Table, html, markdown
 from bilevel.study.report_sections import Extra
@@ -116,6 +116,16 @@ def test_figures_in_json_are_those_of_the_analysis(folder: Path, data: StudyData
         a.gain.mean for a in result.arms if a.gain is not None
     ]
     assert document["hypotheses"][0]["verdict"] == "undecided"
+
+
+def test_a_ratio_has_its_rule_and_its_contrast_in_the_report(tmp_path: Path) -> None:
+    five = Hypothesis("H1", "five times", "C", ("A",), ("toy",), ratio=5.0)
+    write_report(replace(mixed(), hypotheses=(five,)), tmp_path)
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "that of the gain less 5 times the control's beyond 0, with such a p" in page.text
+    (row,) = page.table("hypothesis", "gain less ratio times control's")
+    assert re.fullmatch(r"[+-][\d.]+ \(.* to .*\)", row["gain less ratio times control's"])
+    assert row["answer"] == "undecided"
 
 
 def test_small_samples_are_called_small(page: Page) -> None:

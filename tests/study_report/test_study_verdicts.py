@@ -41,8 +41,14 @@ def wide(middle: float, n: int = 10) -> list[float]:
         (replace(H, margin=0.2), wide(0.1), "not supported", "below the margin"),
         (replace(H, margin=0.05), wide(0.1), "supported", "beyond the margin"),
         (replace(H, worthwhile=0.05), wide(0.02), "not supported", "would matter"),
-        (replace(H, ratio=5.0), wide(0.3), "undecided", "not 5 times"),
-        (replace(H, ratio=5.0), wide(0.5), "supported", "beyond the margin"),
+        (
+            replace(H, ratio=5.0),
+            wide(0.3),
+            "not supported",
+            "less 5 times the control's lies below",
+        ),
+        (replace(H, ratio=5.0), wide(0.41), "undecided", "less 5 times the control's holds 0"),
+        (replace(H, ratio=5.0), wide(0.5), "supported", "beyond the margin, and that of"),
         (replace(H, alpha=0.0001), wide(0.1), "undecided", "p is not below"),
         (replace(H, least_repeats=3), wide(0.1, 3), "undecided", "p is not below"),
         (replace(H, least_repeats=1), [0.1], "undecided", "no interval"),
@@ -64,6 +70,27 @@ def test_a_hypothesis_needs_every_control_and_one_refutes_it() -> None:
     assert [c.verdict for c in answer.contests] == ["supported", "not supported"]
     assert answer.verdict == "not supported"
     assert answer.contests[0].ratio == pytest.approx(0.3 / 0.0955)
+
+
+def test_a_ratio_that_chance_may_have_made_is_not_supported() -> None:
+    """C gains 4.7 times what A gains, by two lucky runs of ten."""
+    runs = [run("A", i, 1.0, [0.9]) for i in range(10)]
+    runs += [run("C", i, 1.0, [0.99 - 1.0 * (i < 2) - 0.26]) for i in range(10)]
+    (answer,) = answers(study(runs, evals=1, hypotheses=(replace(H, ratio=4.0),)))
+    (contest,) = answer.contests
+    assert contest.ratio is not None
+    assert contest.ratio > 4.5
+    assert (answer.verdict, len(contest.trials)) == ("undecided", 2)
+    assert "the interval of the gain less 4 times the control's holds 0" in contest.why
+
+
+def test_where_the_control_gains_nothing_the_contrast_decides_and_is_said_to() -> None:
+    runs = [run("A", i, 1.0, [1.1]) for i in range(10)]
+    runs += [run("C", i, 1.0, [0.9 - 0.01 * i]) for i in range(10)]
+    (answer,) = answers(study(runs, evals=1, hypotheses=(replace(H, ratio=5.0),)))
+    (contest,) = answer.contests
+    assert (answer.verdict, contest.ratio) == ("supported", None)
+    assert "a ratio is not defined: the gain less 5 times the control's decides" in contest.why
 
 
 def test_a_control_without_runs_leaves_it_undecided() -> None:

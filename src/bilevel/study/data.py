@@ -125,9 +125,10 @@ class Hypothesis:
     supported when all of these hold: at least `least_repeats` pairs, the 95 % interval of the mean
     difference lies beyond `margin` (in the metric's unit, positive is better), p after Holm's
     correction over all tests of the study's hypotheses is below `alpha`, and, where `ratio` is
-    given, the arm's mean gain over its baseline is at least that many times the control's. Not
+    given, both hold as well of the arm's gain less that many times the control's, against 0. Not
     supported: with that many pairs, the whole interval lies below `margin`, or its upper end below
-    `worthwhile`, the smallest difference that would matter. Undecided: anything else.
+    `worthwhile`, the smallest difference that would matter, or the whole interval of the gain less
+    `ratio` times the control's below 0. Undecided: anything else.
     """
 
     name: str

@@ -12,7 +12,7 @@ from bilevel.study.arm_results import ArmResult
 from bilevel.study.data import StudyData, StudyMechanism, StudyRun
 from bilevel.study.report_document import Table
 from bilevel.study.report_words import NOTHING, Numbers, chance_text, repeats_text
-from bilevel.study.verdicts import Answer
+from bilevel.study.verdicts import Answer, Contest
 
 TOUCHED_SHOWN = 6
 SHA_DIGITS = 12
@@ -26,9 +26,11 @@ def verdict_table(answers: Sequence[Answer]) -> Table:
 
 def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Table:
     """One row for each control and task that a hypothesis was tried against."""
+    ratios = any(a.hypothesis.ratio is not None for a in answers)
     columns = (
         "hypothesis", "task", "against", "pairs", "difference", "95 % interval", "margin",
-        "p (Holm)", "gain ratio", "answer", "because", "repeats to settle it",
+        "p (Holm)", "gain ratio", *(("gain less ratio times control's",) if ratios else ()),
+        "answer", "because", "repeats to settle it",
     )  # fmt: skip
     rows = []
     for answer in answers:
@@ -45,12 +47,22 @@ def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Tabl
                     text.value(answer.hypothesis.margin),
                     chance_text(contest.p),
                     NOTHING if contest.ratio is None else f"{contest.ratio:.1f}",
+                    *((_contrast(contest, text),) if ratios else ()),
                     contest.verdict,
                     contest.why,
                     repeats_text(contest.power),
                 )
             )
-    return Table(columns, rows, words=(1, 2, 9, 10))
+    return Table(columns, rows, words=(1, 2, *map(columns.index, ("answer", "because"))))
+
+
+def _contrast(contest: Contest, digits: Numbers) -> str:
+    """`-0.100 (-0.200 to 0.010)`: mean and 95 % interval of the trial of a ratio."""
+    found = next((t.difference for t in contest.trials if t.of), None)
+    if found is None:
+        return NOTHING
+    mean, interval = digits.signed(found.spread.mean), found.spread.bootstrap
+    return mean if interval is None else f"{mean} ({digits.interval(interval)})"
 
 
 def found_table(task: TaskResult, digits: Numbers) -> Table:

@@ -178,12 +178,16 @@ def rules(data: StudyData) -> Iterator[str]:
 
 
 def _rule(rule: Hypothesis) -> str:
-    ratio = f", gain at least {rule.ratio:g} times the control's" if rule.ratio else ""
+    supported = refuted = ""
+    if rule.ratio is not None:
+        contrast = f"that of the gain less {rule.ratio:g} times the control's"
+        supported = f"; {contrast} beyond 0, with such a p"
+        refuted = f", or {contrast} below 0"
     return one_line(
         f"{rule.name}: {rule.arm} against each of {', '.join(rule.controls)} on "
         f"{', '.join(rule.tasks)}, by {rule.measure}. Supported: at least {rule.least_repeats} "
         f"pairs, 95 % interval beyond {rule.margin:g}, p below {rule.alpha:g} after Holm's "
-        f"correction over all tests of all hypotheses{ratio}, everywhere. Not supported: with as "
-        f"many pairs, somewhere the whole interval below {max(rule.margin, rule.worthwhile):g}. "
-        "Undecided: otherwise."
+        f"correction over all tests of all hypotheses{supported}; everywhere. Not supported: with "
+        f"as many pairs, somewhere the whole interval below {max(rule.margin, rule.worthwhile):g}"
+        f"{refuted}. Undecided: otherwise."
     )

@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bilevel.study.analysis import plan_of
 from bilevel.study.arm_results import Figure, figures
 from bilevel.study.data import Hypothesis, StudyData
 from bilevel.study.power import Power, power
-from bilevel.study.statistics import Difference, Resampling, difference, holm
+from bilevel.study.statistics import Difference, Interval, Resampling, difference, holm
 
 Verdict = Literal["supported", "not supported", "undecided"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mean over pairs that a rule asks about: of the differences, or of a contrast with a ratio.
+
+    of: the contrast in words, "" for the differences. difference: None without a pair. margin: what
+    it must lie beyond; bar: what it is refuted below. p: that it equals the margin, after Holm's
+    correction over all trials of the study's hypotheses.
+    """
+
+    of: str
+    difference: Difference | None
+    margin: float
+    bar: float
+    p: float
 
 
 @dataclass(frozen=True)
 class Contest:
     """One control on one task, against which a hypothesis was tried.
 
-    difference: None without a pair. p: that the difference equals the margin, after Holm's
-    correction over all of the study's hypotheses. ratio: of the mean gains over the same repeats,
-    None where the control has none. power: repeats that would settle it, None where it is settled.
+    trials: the differences, and where the rule has a ratio the arm's gain less that many times the
+    control's. ratio: of the mean gains over the same repeats, None where the control has none.
+    power: repeats that would settle it, None where it is settled.
     """
 
     task: str
     control: str
     pairs: int
-    difference: Difference | None
-    p: float
+    trials: tuple[Trial, ...]
     ratio: float | None
     verdict: Verdict
     why: str
     power: Power | None
+
+    @property
+    def difference(self) -> Difference | None:
+        """None without a pair."""
+        return self.trials[0].difference
+
+    @property
+    def p(self) -> float:
+        """Of the differences, corrected."""
+        return self.trials[0].p
 
 
 @dataclass(frozen=True)
@@ -52,20 +77,20 @@ class _Question:
     control: str
     ours: Mapping[int, float]
     theirs: Mapping[int, float]
-    difference: Difference | None
+    trials: tuple[Trial, ...]
 
 
 def answers(data: StudyData) -> tuple[Answer, ...]:
     """Every hypothesis of the study, in its order.
 
-    A test without any pair counts as p = 1, so that the correction is the same however far the
+    A trial without any pair counts as p = 1, so that the correction is the same however far the
     study has gone.
     """
     rules = data.hypotheses
     asked = [_question(data, h, t, c) for h in rules for t in h.tasks for c in h.controls]
-    corrected = holm([1.0 if q.difference is None else q.difference.p for q in asked])
-    held = [_contest(q, p, len(asked)) for q, p in zip(asked, corrected, strict=True)]
-    pairs = [(q.hypothesis, c) for q, c in zip(asked, held, strict=True)]
+    asked = _corrected(asked)
+    tests = sum(len(q.trials) for q in asked)
+    pairs = [(q.hypothesis, _contest(q, tests)) for q in asked]
     return tuple(_answer(h, tuple(c for of, c in pairs if of == h)) for h in rules)
 
 
@@ -74,25 +99,47 @@ def _question(data: StudyData, hypothesis: Hypothesis, task: str, control: str) 
     part, plan = data.of(task), plan_of(data)
     ours, theirs = figures(part, hypothesis.arm, figure), figures(part, control, figure)
     shared = [repeat for repeat in ours if repeat in theirs]
-    found = difference(
-        [ours[i] - theirs[i] for i in shared],
-        hypothesis.margin,
-        Resampling(plan.resamples, plan.seed),
-    )
-    return _Question(
-        hypothesis,
-        task,
-        control,
-        {i: ours[i] for i in shared},
-        {i: theirs[i] for i in shared},
-        found,
-    )
+    ours, theirs = {i: ours[i] for i in shared}, {i: theirs[i] for i in shared}
+    resampling = Resampling(plan.resamples, plan.seed)
+    trials = _trials(hypothesis, ours, theirs, resampling)
+    return _Question(hypothesis, task, control, ours, theirs, trials)
 
 
-def _contest(question: _Question, p: float, tests: int) -> Contest:
-    rule, found = question.hypothesis, question.difference
+def _trials(
+    rule: Hypothesis,
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    resampling: Resampling,
+) -> tuple[Trial, ...]:
+    """What the rule asks about, p not corrected yet.
+
+    A ratio is tried as a linear contrast (Fieller 1954): its mean lies beyond 0 where the ratio of
+    the means is larger, and it has an interval also where the control's mean is near 0 or negative.
+    """
+
+    def trial(of: str, times: float, margin: float, bar: float) -> Trial:
+        found = difference([ours[i] - times * theirs[i] for i in ours], margin, resampling)
+        return Trial(of, found, margin, bar, 1.0 if found is None else found.p)
+
+    plain = trial("", 1.0, rule.margin, max(rule.margin, rule.worthwhile))
+    if rule.ratio is None:
+        return (plain,)
+    return plain, trial(f"the gain less {rule.ratio:g} times the control's", rule.ratio, 0.0, 0.0)
+
+
+def _corrected(asked: Sequence[_Question]) -> list[_Question]:
+    p = iter(holm([t.p for q in asked for t in q.trials]))
+    return [replace(q, trials=tuple(replace(t, p=next(p)) for t in q.trials)) for q in asked]
+
+
+def _contest(question: _Question, tests: int) -> Contest:
+    rule, found = question.hypothesis, question.trials[0].difference
     ratio = _ratio(question)
-    verdict, why = decide(rule, found, p, ratio)
+    verdict, why = decide(rule, question.trials)
+    enough = len(question.ours) >= rule.least_repeats
+    if rule.ratio is not None and ratio is None and enough:
+        why += "; the control's mean gain is not positive, so that a ratio is not defined: "
+        why += f"{question.trials[1].of} decides"
     open_power = None
     if verdict == "undecided" and found is not None:
         open_power = power(found, rule.margin, tests, rule.least_repeats)
@@ -100,8 +147,7 @@ def _contest(question: _Question, p: float, tests: int) -> Contest:
         task=question.task,
         control=question.control,
         pairs=len(question.ours),
-        difference=found,
-        p=p,
+        trials=question.trials,
         ratio=ratio,
         verdict=verdict,
         why=why,
@@ -109,27 +155,47 @@ def _contest(question: _Question, p: float, tests: int) -> Contest:
     )
 
 
-def decide(
-    rule: Hypothesis, found: Difference | None, p: float, ratio: float | None
-) -> tuple[Verdict, str]:
-    """What the rule says of one difference, and which part of it decided. p: corrected."""
+def decide(rule: Hypothesis, trials: Sequence[Trial]) -> tuple[Verdict, str]:
+    """What the rule says of one control on one task, and which part of it decided."""
+    found = trials[0].difference
     if found is None or found.spread.n < rule.least_repeats:
         n = 0 if found is None else found.spread.n
         return "undecided", f"{n} of the {rule.least_repeats} pairs that the rule asks for"
-    interval = found.spread.bootstrap
-    if interval is None:
+    if found.spread.bootstrap is None:
         return "undecided", "one pair has no interval"
-    if interval.high < rule.margin:
-        return "not supported", "the whole interval lies below the margin"
-    if interval.high < rule.worthwhile:
-        return "not supported", "the whole interval lies below what would matter"
-    if interval.low <= rule.margin:
-        return "undecided", "the interval holds the margin"
-    if p >= rule.alpha:
-        return "undecided", f"p is not below {rule.alpha:g}"
-    if rule.ratio is not None and (ratio is None or ratio < rule.ratio):
-        return "undecided", f"the gain is not {rule.ratio:g} times that of the control"
-    return "supported", "the interval lies beyond the margin"
+    for reason in filter(None, map(_refuted, trials)):
+        return "not supported", reason
+    for reason in filter(None, (_left_open(t, rule.alpha) for t in trials)):
+        return "undecided", reason
+    rest = f", and that of {trials[1].of} beyond 0" if rule.ratio is not None else ""
+    return "supported", f"the interval lies beyond the margin{rest}"
+
+
+def _refuted(trial: Trial) -> str:
+    """Why a trial refutes a hypothesis; "" where it does not."""
+    interval = _interval(trial)
+    of = f" of {trial.of}" if trial.of else ""
+    if interval.high < trial.margin:
+        return f"the whole interval{of} lies below {_margin(trial)}"
+    return "the whole interval lies below what would matter" if interval.high < trial.bar else ""
+
+
+def _left_open(trial: Trial, alpha: float) -> str:
+    """Why a trial does not support a hypothesis that it does not refute; "" where it does."""
+    of = f" of {trial.of}" if trial.of else ""
+    if _interval(trial).low <= trial.margin:
+        return f"the interval{of} holds {_margin(trial)}"
+    return f"p{of} is not below {alpha:g}" if trial.p >= alpha else ""
+
+
+def _interval(trial: Trial) -> Interval:
+    assert trial.difference is not None, "there are pairs"
+    assert trial.difference.spread.bootstrap is not None, "there are several pairs"
+    return trial.difference.spread.bootstrap
+
+
+def _margin(trial: Trial) -> str:
+    return "0" if trial.of else "the margin"
 
 
 def _ratio(question: _Question) -> float | None:

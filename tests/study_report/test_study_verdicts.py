@@ -72,6 +72,33 @@ def test_a_hypothesis_needs_every_control_and_one_refutes_it() -> None:
     assert answer.contests[0].ratio == pytest.approx(0.3 / 0.0955)
 
 
+LUCKY = [*(-0.1 - 0.005 * i for i in range(8)), 0.06, 0.08]  # p is 0.023 alone
+
+
+def test_one_control_that_was_lucky_among_many_does_not_refute() -> None:
+    many = tuple(f"control{k}" for k in range(6))
+    runs = [run("C", i, 1.0, [0.5]) for i in range(10)]
+    for k, control in enumerate(many):
+        gaps = LUCKY if k == 3 else wide(0.005)
+        runs += [run(control, i, 1.0, [0.5 + gap]) for i, gap in enumerate(gaps)]
+    (answer,) = answers(study(runs, evals=1, hypotheses=(replace(H, controls=many),)))
+    assert answer.verdict == "undecided"
+    why = "the whole interval lies below the margin, but p is not below 0.05"
+    assert answer.contests[3].why == why
+
+    (alone,) = answers(study(runs, evals=1, hypotheses=(replace(H, controls=many[3:4]),)))
+    assert alone.verdict == "not supported"
+
+
+def test_what_would_matter_has_a_p_of_its_own() -> None:
+    matters = replace(H, worthwhile=0.05)
+    (answer,) = answers(data(wide(0.02), matters))
+    (contest,) = answer.contests
+    assert contest.p_below == 20 * 2**-10 < 0.05 < contest.p
+    assert answer.verdict == "not supported"
+    assert answers(data(wide(0.1), matters))[0].verdict == "supported"
+
+
 def test_a_ratio_that_chance_may_have_made_is_not_supported() -> None:
     """C gains 4.7 times what A gains, by two lucky runs of ten."""
     runs = [run("A", i, 1.0, [0.9]) for i in range(10)]

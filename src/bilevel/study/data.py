@@ -123,12 +123,13 @@ class Hypothesis:
 
     `arm` beats every one of `controls` on every one of `tasks`, in paired differences of `measure`:
     supported when all of these hold: at least `least_repeats` pairs, the 95 % interval of the mean
-    difference lies beyond `margin` (in the metric's unit, positive is better), p after Holm's
-    correction over all tests of the study's hypotheses is below `alpha`, and, where `ratio` is
-    given, both hold as well of the arm's gain less that many times the control's, against 0. Not
-    supported: with that many pairs, the whole interval lies below `margin`, or its upper end below
-    `worthwhile`, the smallest difference that would matter, or the whole interval of the gain less
-    `ratio` times the control's below 0. Undecided: anything else.
+    difference lies beyond `margin` (in the metric's unit, positive is better) and not wholly below
+    `worthwhile`, the smallest that would matter, p after Holm's correction over all tests of the
+    study's hypotheses is below `alpha`, and, where `ratio` is given, the same of the arm's gain
+    less that many times the control's, against 0. Not supported: with that many pairs, the whole
+    interval lies below the larger of `margin` and `worthwhile` (with a ratio, or that of the gain
+    less so many times the control's below 0), and p against that, corrected likewise, is below
+    `alpha`; one control on one task suffices. Undecided: anything else.
     """
 
     name: str

@@ -29,7 +29,8 @@ def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Tabl
     ratios = any(a.hypothesis.ratio is not None for a in answers)
     columns = (
         "hypothesis", "task", "against", "pairs", "difference", "95 % interval", "margin",
-        "p (Holm)", "gain ratio", *(("gain less ratio times control's",) if ratios else ()),
+        "p (Holm)", "p below (Holm)", "gain ratio",
+        *(("gain less ratio times control's",) if ratios else ()),
         "answer", "because", "repeats to settle it",
     )  # fmt: skip
     rows = []
@@ -46,6 +47,7 @@ def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Tabl
                     text.interval(found.spread.bootstrap) if found else NOTHING,
                     text.value(answer.hypothesis.margin),
                     chance_text(contest.p),
+                    chance_text(contest.p_below),
                     NOTHING if contest.ratio is None else f"{contest.ratio:.1f}",
                     *((_contrast(contest, text),) if ratios else ()),
                     contest.verdict,

@@ -178,7 +178,8 @@ def rules(data: StudyData) -> Iterator[str]:
 
 
 def _rule(rule: Hypothesis) -> str:
-    supported = refuted = ""
+    bar, supported, refuted = max(rule.margin, rule.worthwhile), "", ""
+    reach = f" and not wholly below {bar:g}" if bar > rule.margin else ""
     if rule.ratio is not None:
         contrast = f"that of the gain less {rule.ratio:g} times the control's"
         supported = f"; {contrast} beyond 0, with such a p"
@@ -186,8 +187,8 @@ def _rule(rule: Hypothesis) -> str:
     return one_line(
         f"{rule.name}: {rule.arm} against each of {', '.join(rule.controls)} on "
         f"{', '.join(rule.tasks)}, by {rule.measure}. Supported: at least {rule.least_repeats} "
-        f"pairs, 95 % interval beyond {rule.margin:g}, p below {rule.alpha:g} after Holm's "
+        f"pairs, 95 % interval beyond {rule.margin:g}{reach}, p below {rule.alpha:g} after Holm's "
         f"correction over all tests of all hypotheses{supported}; everywhere. Not supported: with "
-        f"as many pairs, somewhere the whole interval below {max(rule.margin, rule.worthwhile):g}"
-        f"{refuted}. Undecided: otherwise."
+        f"as many pairs, the whole interval below {bar:g}{refuted}, with such a p of that side "
+        "('p below'); one control on one task suffices. Undecided: otherwise."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from bilevel.study.analysis import plan_of
@@ -21,8 +22,8 @@ class Trial:
     """A mean over pairs that a rule asks about: of the differences, or of a contrast with a ratio.
 
     of: the contrast in words, "" for the differences. difference: None without a pair. margin: what
-    it must lie beyond; bar: what it is refuted below. p: that it equals the margin, after Holm's
-    correction over all trials of the study's hypotheses.
+    it must lie beyond; bar: what it is refuted below. p, p_below: that it equals margin, bar, each
+    after Holm's correction over all trials of the study's hypotheses.
     """
 
     of: str
@@ -30,6 +31,7 @@ class Trial:
     margin: float
     bar: float
     p: float
+    p_below: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,13 @@ class Contest:
 
     @property
     def p(self) -> float:
-        """Of the differences, corrected."""
+        """Of the differences, against the margin, corrected."""
         return self.trials[0].p
+
+    @property
+    def p_below(self) -> float:
+        """The same against what would matter."""
+        return self.trials[0].p_below
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,10 @@ def _trials(
     """
 
     def trial(of: str, times: float, margin: float, bar: float) -> Trial:
-        found = difference([ours[i] - times * theirs[i] for i in ours], margin, resampling)
-        return Trial(of, found, margin, bar, 1.0 if found is None else found.p)
+        gaps = [ours[i] - times * theirs[i] for i in ours]
+        found, below = (difference(gaps, against, resampling) for against in (margin, bar))
+        p, p_below = (1.0 if d is None else d.p for d in (found, below))
+        return Trial(of, found, margin, bar, p, p_below)
 
     plain = trial("", 1.0, rule.margin, max(rule.margin, rule.worthwhile))
     if rule.ratio is None:
@@ -128,8 +137,10 @@ def _trials(
 
 
 def _corrected(asked: Sequence[_Question]) -> list[_Question]:
-    p = iter(holm([t.p for q in asked for t in q.trials]))
-    return [replace(q, trials=tuple(replace(t, p=next(p)) for t in q.trials)) for q in asked]
+    trials = [t for q in asked for t in q.trials]
+    both = zip(holm([t.p for t in trials]), holm([t.p_below for t in trials]), strict=True)
+    new = iter([replace(t, p=p, p_below=b) for t, (p, b) in zip(trials, both, strict=True)])
+    return [replace(q, trials=tuple(islice(new, len(q.trials)))) for q in asked]
 
 
 def _contest(question: _Question, tests: int) -> Contest:
@@ -163,16 +174,18 @@ def decide(rule: Hypothesis, trials: Sequence[Trial]) -> tuple[Verdict, str]:
         return "undecided", f"{n} of the {rule.least_repeats} pairs that the rule asks for"
     if found.spread.bootstrap is None:
         return "undecided", "one pair has no interval"
-    for reason in filter(None, map(_refuted, trials)):
-        return "not supported", reason
-    for reason in filter(None, (_left_open(t, rule.alpha) for t in trials)):
-        return "undecided", reason
+    for trial in trials:
+        if (reason := _below(trial)) and trial.p_below < rule.alpha:
+            return "not supported", reason
+    for trial in trials:
+        if reason := _left_open(trial, rule.alpha):
+            return "undecided", reason
     rest = f", and that of {trials[1].of} beyond 0" if rule.ratio is not None else ""
     return "supported", f"the interval lies beyond the margin{rest}"
 
 
-def _refuted(trial: Trial) -> str:
-    """Why a trial refutes a hypothesis; "" where it does not."""
+def _below(trial: Trial) -> str:
+    """Below what the whole interval lies; "" where it does not lie below the bar."""
     interval = _interval(trial)
     of = f" of {trial.of}" if trial.of else ""
     if interval.high < trial.margin:
@@ -183,6 +196,8 @@ def _refuted(trial: Trial) -> str:
 def _left_open(trial: Trial, alpha: float) -> str:
     """Why a trial does not support a hypothesis that it does not refute; "" where it does."""
     of = f" of {trial.of}" if trial.of else ""
+    if below := _below(trial):
+        return f"{below}, but p is not below {alpha:g}"
     if _interval(trial).low <= trial.margin:
         return f"the interval{of} holds {_margin(trial)}"
     return f"p{of} is not below {alpha:g}" if trial.p >= alpha else ""

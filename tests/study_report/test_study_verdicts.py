@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,9 +10,12 @@ import pytest
 
 pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 
+import numpy as np
 from reported import run, study
+from scipy import stats
 
 from bilevel.study.data import Hypothesis, StudyData
+from bilevel.study.report_words import verdict_sentence
 from bilevel.study.statistics import holm
 from bilevel.study.verdicts import answers
 
@@ -58,7 +62,64 @@ def test_the_rule_decides(rule: Hypothesis, gaps: list[float], verdict: str, why
     (answer,) = answers(data(gaps, rule))
     assert answer.verdict == verdict
     assert why in answer.contests[0].why
-    assert (answer.contests[0].power is None) == (verdict != "undecided" or len(gaps) == 1)
+    unknown = len(gaps) == 1 or rule.alpha < 2 / 1025  # which 1,024 resamples never give
+    assert (answer.contests[0].power is None) == (verdict != "undecided" or unknown)
+
+
+def repeats(rule: Hypothesis, gaps: Sequence[float]) -> int:
+    (answer,) = answers(data(gaps, rule))
+    power = answer.contests[0].power
+    assert power is not None
+    assert power.repeats is not None
+    return power.repeats
+
+
+def by_hand(effect: float, level: float, goal: float = 0.8) -> int:
+    """Repeats of a paired t test, tried one after another."""
+    n = np.arange(10, 10_000)
+    beyond = stats.nct.sf(stats.t.ppf(1 - level / 2, n - 1), n - 1, effect * np.sqrt(n))
+    return int(n[np.argmax(beyond >= goal)])
+
+
+def test_the_repeats_that_would_settle_it_are_those_of_the_rule() -> None:
+    gaps = wide(0.005)
+    sd = statistics.stdev(gaps)
+    assert repeats(H, gaps) == by_hand(0.005 / sd, 0.05)
+    assert repeats(replace(H, alpha=0.01), gaps) == by_hand(0.005 / sd, 0.01)
+    assert repeats(replace(H, alpha=0.9), gaps) == by_hand(0.005 / sd, 0.05)  # the interval's
+    assert repeats(replace(H, margin=0.001), gaps) == by_hand(0.004 / sd, 0.05)
+    assert repeats(replace(H, worthwhile=0.02), gaps) == by_hand(0.015 / sd, 0.05)
+
+
+def test_a_ratio_that_is_open_alone_says_what_the_ratio_needs() -> None:
+    """The difference is settled by ten pairs, the gain less five times the control's is not."""
+    gaps = wide(0.41)
+    sd = statistics.stdev(gaps)
+    wanted = by_hand(0.01 / sd, 0.05 / 2, 0.9)  # both means with 0.9, together with 0.8
+    assert repeats(replace(H, ratio=5.0), gaps) == wanted > 100
+    assert repeats(replace(H, ratio=5.0), wide(0.39)) == by_hand(0.01 / sd, 0.05 / 2)
+
+
+def test_repeats_are_not_said_to_settle_what_has_no_pairs() -> None:
+    gone = replace(H, controls=("A", "gone"))
+    (answer,) = answers(data(wide(0.005), gone))
+    said = "would settle it is not known: 1 of its 2 open questions have no sd."
+    assert said in verdict_sentence(answer)
+    (answer,) = answers(data([0.1], H))
+    assert verdict_sentence(answer).endswith("how many repeats would settle it is not known.")
+    (answer,) = answers(data(wide(0.1), replace(H, alpha=0.0001)))
+    assert "so few resamples may never give a p small enough" in verdict_sentence(answer)
+    twice = study(
+        [
+            run(arm, i, 1.0, [0.9 - gap])
+            for arm, middle in (("A", 0.0), ("B", 0.001), ("C", 0.005))
+            for i, gap in enumerate(wide(middle) if arm == "C" else [middle] * 10)
+        ],
+        evals=1,
+        hypotheses=(replace(H, controls=("A", "B")),),
+    )
+    (answer,) = answers(twice)
+    assert "repeats would settle each of its 2 open questions." in verdict_sentence(answer)
 
 
 def test_a_hypothesis_needs_every_control_and_one_refutes_it() -> None:

@@ -23,7 +23,7 @@ from bilevel.study.arm_results import (
     spent,
 )
 from bilevel.study.data import AnalysisPlan, StudyData
-from bilevel.study.power import Power, power
+from bilevel.study.power import Aim, Power, power
 from bilevel.study.statistics import (
     ALPHA,
     ENOUGH,
@@ -158,7 +158,7 @@ def _compared(
             difference=one,
             p=p,
             chance=chance([*ours.values()], [*theirs.values()], resampling),
-            power=power(one, questions=len(rows)),
+            power=power([Aim(one)], ALPHA / len(rows), resampling=resampling),
             answer=answer(one, p),
         )
         for (arm, ours, theirs), differences, one, p in zip(

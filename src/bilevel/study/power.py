@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import special, stats
 
-from bilevel.study.statistics import ALPHA, ENOUGH, Difference
+from bilevel.study.statistics import ALPHA, DEFAULT, ENOUGH, Difference, Resampling
 
 POWER = 0.8
 MOST_REPEATS = 10_000
@@ -16,10 +17,10 @@ LARGEST = 1e6  # noncentrality, beyond which no test misses and scipy's distribu
 
 @dataclass(frozen=True)
 class Power:
-    """Repeats that settle a question, if the true difference and sd are those observed.
+    """Repeats that settle a question, if the true means and sds are those observed.
 
     cautious: the same with the upper 80 % confidence limit of the sd, which few repeats leave wide
-    open. detectable: smallest distance from the margin that n repeats find with this power.
+    open. detectable: smallest distance from the first margin that n repeats find with this power.
     None: more than MOST_REPEATS.
     """
 
@@ -28,39 +29,61 @@ class Power:
     detectable: float
 
 
+@dataclass(frozen=True)
+class Aim:
+    """A mean over pairs, and where it counts: beyond `margin` for a claim, below `bar` against it.
+
+    margin <= bar; between them a mean speaks against the claim as well.
+    """
+
+    found: Difference
+    margin: float = 0.0
+    bar: float = 0.0
+
+
 def power(
-    found: Difference, margin: float = 0.0, questions: int = 1, enough: int = ENOUGH
+    aims: Sequence[Aim],
+    level: float = ALPHA,
+    enough: int = ENOUGH,
+    resampling: Resampling = DEFAULT,
 ) -> Power | None:
-    """How many repeats would settle whether a difference lies beyond a margin; None without an sd.
+    """How many repeats would settle a claim: all its means beyond their margins, or one below.
 
     Paired t test, two-sided, power 0.8, by the noncentral t distribution (Cohen 1988, section 2.3;
-    Chow, Shao and Wang 2008, section 3.1.1). At worst Holm's correction divides the level by the
-    number of questions. The permutation test needs 2**(1 - n) below that level, and nothing is
-    decided under `enough` repeats. The limit of the sd is Browne's (1995).
+    Chow, Shao and Wang 2008, section 3.1.1); where several means must lie beyond their margins, as
+    much for all together by Bonferroni's inequality. level: of one test, after what Holm's
+    correction takes at worst. The permutation test needs 2**(1 - n) below that level, and nothing
+    is decided under `enough` repeats. The limit of the sd is Browne's (1995). None without an sd,
+    and where so few resamples never give a p below the level.
     """
-    n, sd = found.spread.n, found.spread.sd
-    if not sd:
+    spreads = [aim.found.spread for aim in aims]
+    n, sds = spreads[0].n, [s.sd for s in spreads if s.sd]
+    if len(sds) < len(aims) or resampling.lowest_p >= level:
         return None
-    level, distance = ALPHA / questions, abs(found.spread.mean - margin)
+    against = max((a.bar - a.found.spread.mean) / sd for a, sd in zip(aims, sds, strict=True))
     least = max(enough, math.floor(1 - math.log2(level)) + 1)
-    upper = sd * math.sqrt((n - 1) / stats.chi2.ppf(1 - POWER, n - 1))
+    effect, goal = against, POWER
+    if against <= 0:
+        effect = min((a.found.spread.mean - a.margin) / sd for a, sd in zip(aims, sds, strict=True))
+        goal = 1 - (1 - POWER) / len(aims)
+    wider = math.sqrt((n - 1) / stats.chi2.ppf(1 - POWER, n - 1))
     return Power(
-        repeats=_repeats(distance / sd, level, least),
-        cautious=_repeats(distance / upper, level, least),
-        detectable=_detectable(n, level) * sd,
+        repeats=_repeats(effect, level, least, goal),
+        cautious=_repeats(effect / wider, level, least, goal),
+        detectable=_detectable(n, level) * sds[0],
     )
 
 
-def _repeats(effect: float, level: float, least: int) -> int | None:
-    """Smallest n from `least` on with enough power, by bisection; None beyond MOST_REPEATS."""
+def _repeats(effect: float, level: float, least: int, goal: float) -> int | None:
+    """Smallest n from `least` on with power `goal`, by bisection; None beyond MOST_REPEATS."""
     low, high = least, MOST_REPEATS
-    if _power(effect, low, level) >= POWER:
+    if _power(effect, low, level) >= goal:
         return low
-    if _power(effect, high, level) < POWER:
+    if _power(effect, high, level) < goal:
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(effect, middle, level) >= POWER else (middle, high)
+        low, high = (low, middle) if _power(effect, middle, level) >= goal else (middle, high)
     return high
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bilevel.describe import one_line
@@ -13,7 +13,7 @@ from bilevel.study.arm_results import ArmResult
 from bilevel.study.data import Hypothesis, StudyData
 from bilevel.study.power import MOST_REPEATS, Power
 from bilevel.study.statistics import ALPHA, ENOUGH, Interval, Spread
-from bilevel.study.verdicts import Answer
+from bilevel.study.verdicts import Answer, Contest
 
 NOTHING = "-"
 MOST_PLACES = 8
@@ -81,16 +81,30 @@ def verdict_sentence(answer: Answer) -> str:
 
 
 def _settled(answer: Answer) -> str:
-    """How many repeats would settle all of a hypothesis's open questions, where that is known."""
-    powers = [c.power for c in answer.contests if c.power is not None]
-    if answer.verdict != "undecided" or not powers:
+    """How many repeats would settle a hypothesis's open questions, or that this is not known."""
+    left = [c for c in answer.contests if c.verdict == "undecided"]
+    if answer.verdict != "undecided":
         return ""
+    powers = [c.power for c in left if c.power is not None]
+    if len(powers) < len(left):
+        return _unknown(left)
     most = [
         max(p.repeats or MOST_REPEATS + 1 for p in powers),
         max(p.cautious or MOST_REPEATS + 1 for p in powers),
     ]
     words = dict.fromkeys(_many(n if n <= MOST_REPEATS else None) for n in most)
-    return f"; {' to '.join(words)} repeats would settle it"
+    what = "it" if len(left) == 1 else f"each of its {len(left)} open questions"
+    return f"; {' to '.join(words)} repeats would settle {what}"
+
+
+def _unknown(left: Sequence[Contest]) -> str:
+    """Why it is not known how many repeats would settle these open questions."""
+    spreads = [[t.difference and t.difference.spread.sd for t in c.trials] for c in left]
+    flat = sum(not all(found) for found in spreads)
+    if not flat:
+        return "; so few resamples may never give a p small enough, however many the repeats"
+    of = f": {flat} of its {len(left)} open questions have no sd" if len(left) > 1 else ""
+    return f"; how many repeats would settle it is not known{of}"
 
 
 def arm_sentence(arm: ArmResult, digits: Numbers) -> str:
@@ -169,10 +183,13 @@ def rules(data: StudyData) -> Iterator[str]:
         "both, ties a half; IQM: interquartile mean (both Agarwal et al. 2021)."
     )
     yield (
-        "Repeats to settle it: for power 0.8 of a paired t test at 0.05 over the number of tests "
-        f"(noncentral t; Cohen 1988), at least {ENOUGH}, if the true difference and sd are those "
-        "seen; in brackets with the upper 80 % limit of the sd (Browne 1995). Found with power "
-        "0.8: the smallest true difference that these pairs would find, at the sd seen."
+        "Repeats to settle it: for power 0.8 of a paired t test at 0.05 (of a hypothesis: at its "
+        "own level) over the number of tests (noncentral t; Cohen 1988), at least "
+        f"{ENOUGH} (as many as it asks for), if the true mean and sd are those seen: so that the "
+        "mean is found beyond the margin, or below what would matter where it is seen below that; "
+        "with a ratio so that both means are found beyond theirs, or one below. In brackets with "
+        "the upper 80 % limit of the sd (Browne 1995). Found with power 0.8: the smallest true "
+        "difference that these pairs would find, at the sd seen."
     )
     yield "Failed evaluations have no value and are never counted as 0; failed runs leave no pair."
 

@@ -40,6 +40,11 @@ class Resampling:
     count: int = 10_000
     seed: int = 0
 
+    @property
+    def lowest_p(self) -> float:
+        """The smallest p of a test that samples: both tails, the values as seen among them."""
+        return 2 / (self.count + 1)
+
     def generator(self) -> np.random.Generator:
         """A fresh one, so that a result depends on its own values only."""
         return np.random.default_rng(self.seed)
@@ -163,7 +168,7 @@ def difference(
         return None
     p = _flipped(np.asarray(values, dtype=float) - margin, resampling)
     exact = 2**found.n <= resampling.count
-    lowest = 2.0 ** (1 - found.n) if exact else 2 / (resampling.count + 1)
+    lowest = 2.0 ** (1 - found.n) if exact else resampling.lowest_p
     return Difference(found, p, lowest, _effect(found))
 
 

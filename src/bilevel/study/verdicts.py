@@ -11,8 +11,8 @@ from typing import Literal
 from bilevel.study.analysis import plan_of
 from bilevel.study.arm_results import Figure, figures
 from bilevel.study.data import Hypothesis, StudyData
-from bilevel.study.power import Power, power
-from bilevel.study.statistics import Difference, Interval, Resampling, difference, holm
+from bilevel.study.power import Aim, Power, power
+from bilevel.study.statistics import LEVEL, Difference, Interval, Resampling, difference, holm
 
 Verdict = Literal["supported", "not supported", "undecided"]
 
@@ -40,7 +40,7 @@ class Contest:
 
     trials: the differences, and where the rule has a ratio the arm's gain less that many times the
     control's. ratio: of the mean gains over the same repeats, None where the control has none.
-    power: repeats that would settle it, None where it is settled.
+    power: repeats that would settle it, None where it is settled or not known.
     """
 
     task: str
@@ -97,7 +97,9 @@ def answers(data: StudyData) -> tuple[Answer, ...]:
     asked = [_question(data, h, t, c) for h in rules for t in h.tasks for c in h.controls]
     asked = _corrected(asked)
     tests = sum(len(q.trials) for q in asked)
-    pairs = [(q.hypothesis, _contest(q, tests)) for q in asked]
+    plan = plan_of(data)
+    resampling = Resampling(plan.resamples, plan.seed)
+    pairs = [(q.hypothesis, _contest(q, tests, resampling)) for q in asked]
     return tuple(_answer(h, tuple(c for of, c in pairs if of == h)) for h in rules)
 
 
@@ -143,17 +145,14 @@ def _corrected(asked: Sequence[_Question]) -> list[_Question]:
     return [replace(q, trials=tuple(islice(new, len(q.trials)))) for q in asked]
 
 
-def _contest(question: _Question, tests: int) -> Contest:
-    rule, found = question.hypothesis, question.trials[0].difference
-    ratio = _ratio(question)
+def _contest(question: _Question, tests: int, resampling: Resampling) -> Contest:
+    rule, ratio = question.hypothesis, _ratio(question)
     verdict, why = decide(rule, question.trials)
     enough = len(question.ours) >= rule.least_repeats
     if rule.ratio is not None and ratio is None and enough:
         why += "; the control's mean gain is not positive, so that a ratio is not defined: "
         why += f"{question.trials[1].of} decides"
-    open_power = None
-    if verdict == "undecided" and found is not None:
-        open_power = power(found, rule.margin, tests, rule.least_repeats)
+    left_open = verdict == "undecided" and question.ours
     return Contest(
         task=question.task,
         control=question.control,
@@ -162,8 +161,16 @@ def _contest(question: _Question, tests: int) -> Contest:
         ratio=ratio,
         verdict=verdict,
         why=why,
-        power=open_power,
+        power=_power(question, tests, resampling) if left_open else None,
     )
+
+
+def _power(question: _Question, tests: int, resampling: Resampling) -> Power | None:
+    """What would settle a contest, at the level of its rule, which asks for an interval as well."""
+    rule, trials = question.hypothesis, question.trials
+    aims = [Aim(t.difference, t.margin, t.bar) for t in trials if t.difference is not None]
+    level = min(rule.alpha / tests, 1 - LEVEL)
+    return power(aims, level, rule.least_repeats, resampling)
 
 
 def decide(rule: Hypothesis, trials: Sequence[Trial]) -> tuple[Verdict, str]:

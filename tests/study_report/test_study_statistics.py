@@ -59,7 +59,7 @@ def test_one_value_has_no_interval_and_none_has_no_spread() -> None:
     assert (one.sd, one.bootstrap, one.student) == (None, None, None)
     assert spread([]) is None
     assert difference([]) is None
-    assert chance([], [1.0]) is None
+    assert chance({}, {0: 1.0}) is None
 
 
 def test_equal_values_have_an_interval_without_width() -> None:
@@ -144,7 +144,8 @@ def test_holm_raises_keeps_the_order_and_stays_below_bonferroni(p: list[float]) 
 @settings(max_examples=25, deadline=None)
 @given(values, values)
 def test_the_chance_counts_pairs_and_ties_as_halves(ours: list[float], theirs: list[float]) -> None:
-    got, back = chance(ours, theirs, FEW), chance(theirs, ours, FEW)
+    by_repeat = [dict(enumerate(values)) for values in (ours, theirs)]
+    got, back = chance(*by_repeat, FEW), chance(*reversed(by_repeat), FEW)
     assert got is not None
     assert back is not None
     wins = sum((x > y) + (x == y) / 2 for x in ours for y in theirs)
@@ -155,6 +156,22 @@ def test_the_chance_counts_pairs_and_ties_as_halves(ours: list[float], theirs: l
 
 
 def test_a_chance_of_one_has_no_interval() -> None:
-    got = chance([2.0, 3.0, 4.0], [0.0, 1.0, 1.5])
+    got = chance(dict(enumerate([2.0, 3.0, 4.0])), dict(enumerate([0.0, 1.0, 1.5])))
     assert got is not None
     assert (got.value, got.bootstrap) == (1.0, None)
+
+
+def test_runs_are_resampled_together_by_their_repeat_and_never_by_their_place() -> None:
+    """Arms whose runs rise and fall together over repeats: pairing narrows the interval."""
+    ours = {i: float(i) for i in range(12)}
+    theirs = {i: i + 0.5 for i in range(12)}
+    paired = chance(ours, theirs)
+    assert paired == chance(ours, {i: theirs[i] for i in reversed(theirs)})
+    apart = chance(ours, {i + 1: value for i, value in theirs.items()})
+    assert paired is not None
+    assert apart is not None
+    assert paired.bootstrap is not None
+    assert apart.bootstrap is not None
+    assert paired.value == apart.value
+    width = paired.bootstrap.high - paired.bootstrap.low
+    assert width < 0.5 * (apart.bootstrap.high - apart.bootstrap.low)

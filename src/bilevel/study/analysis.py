@@ -157,7 +157,7 @@ def _compared(
             differences=differences,
             difference=one,
             p=p,
-            chance=chance([*ours.values()], [*theirs.values()], resampling),
+            chance=chance(ours, theirs, resampling),
             power=power([Aim(one)], ALPHA / len(rows), resampling=resampling),
             answer=answer(one, p),
         )

@@ -12,7 +12,7 @@ and 92 % at n = 20; of Student's, 95 % at each. So both are given.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bilevel.errors import MissingExtra
@@ -205,21 +205,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def chance(
-    ours: Sequence[float], theirs: Sequence[float], resampling: Resampling = DEFAULT
+    ours: Mapping[int, float], theirs: Mapping[int, float], resampling: Resampling = DEFAULT
 ) -> Chance | None:
     """Probability of improvement over all pairs of runs (Agarwal et al. 2021); None without any.
 
-    It is the Mann-Whitney U over its maximum. Repeats are resampled; where both arms have the
-    same number, repeat i of both together.
+    It is the Mann-Whitney U over its maximum. Runs come by repeat and are resampled; where both
+    arms have the same repeats, which share their seeds, both runs of one together.
     """
     if not ours or not theirs:
         return None
-    x, y = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    paired = ours.keys() == theirs.keys()
+    x = np.asarray([*ours.values()], dtype=float)
+    y = np.asarray([theirs[i] for i in (ours if paired else theirs)], dtype=float)
     value = float(_wins(x, y))
     if min(len(x), len(y)) < 2 or value in (0.0, 1.0):
         return Chance(value, None)
     found = stats.bootstrap(
-        (x, y), _wins, paired=len(x) == len(y), vectorized=True,
+        (x, y), _wins, paired=paired, vectorized=True,
         n_resamples=resampling.count, batch=500, confidence_level=LEVEL, method="percentile",
         rng=resampling.generator(),
     ).confidence_interval  # fmt: skip

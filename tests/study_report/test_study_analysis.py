@@ -90,6 +90,30 @@ def test_the_strongest_control_is_the_one_with_the_largest_mean_gain() -> None:
     assert row(result.against_strongest, "C").difference.spread.mean == pytest.approx(0.1)
 
 
+def test_where_all_arms_are_controls_all_are_compared_with_the_strongest() -> None:
+    runs = [
+        run(arm, i, 1.0, [value])
+        for arm, value in (("A", 0.9), ("gp", 0.5), ("tpe", 0.6))
+        for i in range(2)
+    ]
+    result = one(study(runs, evals=1, plan=AnalysisPlan("A", ("A", "gp", "tpe"), resamples=500)))
+    assert result.strongest == "gp"
+    assert [r.arm for r in result.against_strongest] == ["A", "tpe"]
+
+
+def test_the_strongest_control_is_the_best_over_repeats_that_all_have_done() -> None:
+    """Repeat 1 is an easy one, and only hand has done it."""
+    runs = [run("A", 0, 1.0, [0.9]), run("sham", 0, 1.0, [0.6]), run("hand", 0, 1.0, [0.7])]
+    runs += [run("A", 1, 1.0, [0.3]), run("hand", 1, 1.0, [0.1])]
+    plan = AnalysisPlan("A", ("sham", "hand", "gone"), resamples=500)
+    result = one(study(runs, evals=1, plan=plan))
+    assert (result.strongest, result.common) == ("sham", (0,))
+
+    apart = [run("A", 0, 1.0, [0.9]), run("sham", 0, 1.0, [0.6]), run("hand", 1, 1.0, [0.7])]
+    result = one(study(apart, evals=1, plan=plan))
+    assert (result.strongest, result.against_strongest) == (None, ())
+
+
 def test_equal_cost_stops_the_dearer_run_when_the_cheaper_ended() -> None:
     """C pays 20 a step and has 0.2 after its third; A had spent 30 in all, so C has one step."""
     runs = [

@@ -18,11 +18,11 @@ from pages import Page, read
 from reported import HOSTILE, SOURCE, mixed, run, study
 
 from bilevel.study.analysis import analyse
-from bilevel.study.data import Hypothesis, StudyData
+from bilevel.study.data import AnalysisPlan, Hypothesis, StudyData
 from bilevel.study.report import write_report
 from bilevel.study.report_document import Code, Paragraph, Points, Table, html, markdown
 from bilevel.study.report_sections import Extra
-from bilevel.study.report_words import Numbers, numbers
+from bilevel.study.report_words import Numbers, numbers, strongest_sentence
 from bilevel.study.statistics import spread
 
 BROWSER = next((b for b in ("chromium", "google-chrome") if shutil.which(b)), None)
@@ -126,6 +126,29 @@ def test_a_ratio_has_its_rule_and_its_contrast_in_the_report(tmp_path: Path) -> 
     (row,) = page.table("hypothesis", "gain less ratio times control's")
     assert re.fullmatch(r"[+-][\d.]+ \(.* to .*\)", row["gain less ratio times control's"])
     assert row["answer"] == "undecided"
+
+
+def test_the_strongest_control_is_named_whichever_it_is(data: StudyData) -> None:
+    def said(*controls: str, of: StudyData = data) -> str | None:
+        planned = replace(of, plan=AnalysisPlan("A", controls, resamples=100))
+        (result,) = analyse(planned)
+        return strongest_sentence(planned, result)
+
+    by = "by the mean gain over the 3 repeats that all controls with any run have done; "
+    assert said() is None
+    assert said("A") == (
+        f"The strongest control is A, {by}all arms are compared with it as the reference."
+    )
+    found = said("sham", "random")
+    assert found is not None
+    assert found.endswith(f"{by}arms that are no controls are compared with it.")
+    found = said(*data.arms)
+    assert found is not None
+    assert "it was chosen by these runs" in found
+    nothing = replace(data, runs=())
+    assert said("sham", of=nothing) == (
+        "No control is the strongest yet: there is no repeat that all of them have done."
+    )
 
 
 def test_small_samples_are_called_small(page: Page) -> None:

@@ -61,9 +61,11 @@ class TaskResult:
     """All that is worked out about one task.
 
     target: value of the metric that "evaluations to target" asks for; None stands for a gain of
-    `target_gain`, or for no target where that is None too. strongest: of the controls.
-    uneven: whether runs of one repeat began at different baselines. at_cost: each pair at what its
-    cheaper run spent in all.
+    `target_gain`, or for no target where that is None too. strongest: of the controls, by the
+    largest mean over `common`, the repeats that all of them with any done run have; None without
+    one. uneven: whether runs of one repeat began at different baselines. against_strongest: arms
+    that are no controls; where all are, all. at_cost: each pair at what its cheaper run spent in
+    all.
     """
 
     task: str
@@ -75,6 +77,7 @@ class TaskResult:
     arms: tuple[ArmResult, ...]
     reference: str
     strongest: str | None
+    common: tuple[int, ...]
     uneven: bool
     against_reference: tuple[Comparison, ...]
     against_strongest: tuple[Comparison, ...]
@@ -99,8 +102,9 @@ def _task(data: StudyData) -> TaskResult:
     target = plan.targets.get(data.tasks[0])
     half = None if target is not None else _half(data)
     main: Figure = "reevaluated" if plan.measure == "reevaluated" else "gain"
-    strongest = _strongest(data, plan.controls, main)
-    others = [a for a in data.arms if a not in plan.controls]
+    strongest, common = _strongest(data, plan.controls, main)
+    # Rows of controls would cost the others power, and repeat how the strongest was chosen.
+    others = [a for a in data.arms if a not in plan.controls] or data.arms
     uneven = _uneven(data)
 
     def table(figure: Figure, against: str | None, arms: Sequence[str]) -> tuple[Comparison, ...]:
@@ -119,6 +123,7 @@ def _task(data: StudyData) -> TaskResult:
         arms=tuple(arm_result(data, arm, target, half, resampling) for arm in data.arms),
         reference=plan.reference,
         strongest=strongest,
+        common=common,
         uneven=uneven,
         against_reference=table(main, plan.reference, data.arms),
         against_strongest=table(main, strongest, others) if strongest != plan.reference else (),
@@ -193,12 +198,22 @@ def _at_cost(
     return _compared(reference, rows, resampling)
 
 
-def _strongest(data: StudyData, controls: Iterable[str], figure: Figure) -> str | None:
-    """The control with the largest mean, the first of equal ones; None without any done run."""
-    means = {c: [*figures(data, c, figure).values()] for c in controls if c in data.arms}
-    return max(
-        (c for c in means if means[c]), key=lambda c: statistics.fmean(means[c]), default=None
-    )
+def _strongest(
+    data: StudyData, controls: Iterable[str], figure: Figure
+) -> tuple[str | None, tuple[int, ...]]:
+    """The control with the largest mean over repeats that all have, the first of equal ones.
+
+    With these repeats; a control without any done run is left out.
+    """
+    every = {c: figures(data, c, figure) for c in controls if c in data.arms}
+    found = {c: by_repeat for c, by_repeat in every.items() if by_repeat}
+    if not found:
+        return None, ()
+    common = sorted(set.intersection(*(set(by_repeat) for by_repeat in found.values())))
+    if not common:
+        return None, ()
+    strongest = max(found, key=lambda c: statistics.fmean(found[c][i] for i in common))
+    return strongest, tuple(common)
 
 
 def _half(data: StudyData) -> float | None:

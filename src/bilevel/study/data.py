@@ -150,9 +150,9 @@ class AnalysisPlan:
     """What is worked out, written before the first run.
 
     reference: the arm that all others are compared with. controls: arms among which the strongest
-    is looked for (the one with the best mean of `measure`). targets: by task, a value of the
-    metric for "evaluations to target"; without one, half of the largest mean gain. resamples: of
-    bootstrap and permutation, which begin at `seed`.
+    is looked for (the one with the best mean of `measure`, over repeats that all of them have).
+    targets: by task, a value of the metric for "evaluations to target"; without one, half of the
+    largest mean gain. resamples: of bootstrap and permutation, which begin at `seed`.
     """
 
     reference: str

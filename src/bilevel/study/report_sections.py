@@ -21,6 +21,7 @@ from bilevel.study.report_words import (
     few_sentence,
     numbers,
     rules,
+    strongest_sentence,
     verdict_sentence,
 )
 from bilevel.study.verdicts import Answer
@@ -94,7 +95,7 @@ def _task(part: Part) -> Iterator[Block]:
     data, task, digits = part.data, part.task, part.digits
     yield Heading(2, f"Task {one_line(task.task)}")
     yield Paragraph(_measured(task, digits))
-    yield Points([*warnings(data), *_sentences(task, digits)])
+    yield Points([*warnings(data), *_sentences(part)])
     yield Heading(3, "What was found")
     yield tables.found_table(task, digits)
     yield Paragraph(_target(task, digits))
@@ -129,13 +130,19 @@ def _measured(task: TaskResult, digits: Numbers) -> str:
     return said
 
 
-def _sentences(task: TaskResult, digits: Numbers) -> Iterator[str]:
+def _sentences(part: Part) -> Iterator[str]:
+    task, digits = part.task, part.digits
     few = few_sentence(task)
     if few is not None:
         yield few
     for arm in task.arms:
         yield arm_sentence(arm, digits)
-    for row in (*task.against_reference, *task.against_strongest):
+    for row in task.against_reference:
+        yield comparison_sentence(row, digits)
+    strongest = strongest_sentence(part.data, task)
+    if strongest is not None:
+        yield strongest
+    for row in task.against_strongest:
         yield comparison_sentence(row, digits)
 
 

@@ -156,6 +156,25 @@ def few_sentence(task: TaskResult) -> str | None:
     )
 
 
+def strongest_sentence(data: StudyData, task: TaskResult) -> str | None:
+    """Which control is the strongest, and by what; None for a study without controls."""
+    plan = plan_of(data)
+    if not plan.controls:
+        return None
+    if task.strongest is None:
+        return "No control is the strongest yet: there is no repeat that all of them have done."
+    n, fresh = len(task.common), " on fresh seeds" if plan.measure == "reevaluated" else ""
+    said = (
+        f"The strongest control is {one_line(task.strongest)}, by the mean gain{fresh} over "
+        f"the {f'{n} repeats' if n > 1 else 'one repeat'} that all controls with any run have done"
+    )
+    if task.strongest == task.reference:
+        return f"{said}; all arms are compared with it as the reference."
+    if set(data.arms) <= set(plan.controls):
+        return f"{said}; it was chosen by these runs, so that others may lose to it by that alone."
+    return f"{said}; arms that are no controls are compared with it."
+
+
 def rules(data: StudyData) -> Iterator[str]:
     """How each answer and each figure of a report comes about."""
     plan = plan_of(data)

@@ -20,6 +20,15 @@ from bilevel.study.data import Build
 from bilevel.study.report import write_report
 
 
+def test_two_runs_have_no_interval_in_words_or_tables(tmp_path: Path) -> None:
+    write_report(mixed(2), tmp_path)
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.text.count("(2 runs, too few for a 95 % interval)") == 4
+    assert "(2 pairs, too few for a 95 % interval, p = " in page.text
+    assert {row["95 % interval"] for row in page.table("arm", "IQM")} == {"-"}
+    assert "seed 0; none below 3 values" in page.text
+
+
 def test_figures_are_files_for_a_paper(tmp_path: Path) -> None:
     folder, data = tmp_path / "without", mixed()
     write_report(data, folder)

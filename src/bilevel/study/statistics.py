@@ -31,6 +31,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 ROUNDING = 1e-12
 ENOUGH = 10  # repeats below which no question is decided
+FEWEST = 3  # values that a bootstrap interval needs: of two its ends are the values themselves
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Interval:
 class Spread:
     """Values of one arm. sd: n - 1 in the denominator. iqm: interquartile mean.
 
-    bootstrap: bias-corrected and accelerated, of the mean. student: by the t distribution. sd and
-    both intervals are None for one value.
+    bootstrap: bias-corrected and accelerated, of the mean, None below FEWEST values. student: by
+    the t distribution. sd and student are None for one value.
     """
 
     n: int
@@ -96,7 +97,7 @@ class Difference:
 class Chance:
     """Probability that a run of the first arm beats one of the second; ties count a half.
 
-    bootstrap: None for one run, and where every pair falls on the same side.
+    bootstrap: None below FEWEST runs, and where every pair falls on the same side.
     """
 
     value: float
@@ -136,7 +137,7 @@ def _equal(x: Values) -> bool:
 
 def _bootstrap(x: Values, resampling: Resampling) -> Interval | None:
     """Of the mean, by BCa (Efron 1987); equal values leave no spread."""
-    if len(x) < 2:
+    if len(x) < FEWEST:
         return None
     if _equal(x):
         return Interval(float(x[0]), float(x[0]))
@@ -218,7 +219,7 @@ def chance(
     x = np.asarray([*ours.values()], dtype=float)
     y = np.asarray([theirs[i] for i in (ours if paired else theirs)], dtype=float)
     value = float(_wins(x, y))
-    if min(len(x), len(y)) < 2 or value in (0.0, 1.0):
+    if min(len(x), len(y)) < FEWEST or value in (0.0, 1.0):
         return Chance(value, None)
     found = stats.bootstrap(
         (x, y), _wins, paired=paired, vectorized=True,

@@ -12,7 +12,15 @@ from bilevel.study.analysis import plan_of
 from bilevel.study.arm_results import Figure, figures
 from bilevel.study.data import Hypothesis, StudyData
 from bilevel.study.power import Aim, Power, power
-from bilevel.study.statistics import LEVEL, Difference, Interval, Resampling, difference, holm
+from bilevel.study.statistics import (
+    FEWEST,
+    LEVEL,
+    Difference,
+    Interval,
+    Resampling,
+    difference,
+    holm,
+)
 
 Verdict = Literal["supported", "not supported", "undecided"]
 
@@ -180,7 +188,7 @@ def decide(rule: Hypothesis, trials: Sequence[Trial]) -> tuple[Verdict, str]:
         n = 0 if found is None else found.spread.n
         return "undecided", f"{n} of the {rule.least_repeats} pairs that the rule asks for"
     if found.spread.bootstrap is None:
-        return "undecided", "one pair has no interval"
+        return "undecided", f"fewer than {FEWEST} pairs have no interval"
     for trial in trials:
         if (reason := _below(trial)) and trial.p_below < rule.alpha:
             return "not supported", reason
@@ -212,7 +220,7 @@ def _left_open(trial: Trial, alpha: float) -> str:
 
 def _interval(trial: Trial) -> Interval:
     assert trial.difference is not None, "there are pairs"
-    assert trial.difference.spread.bootstrap is not None, "there are several pairs"
+    assert trial.difference.spread.bootstrap is not None, "there are pairs enough"
     return trial.difference.spread.bootstrap
 
 

@@ -16,8 +16,30 @@ from pages import read
 from reported import mixed, run, study
 
 from bilevel.study.analysis import analyse
-from bilevel.study.data import Build
+from bilevel.study.data import AnalysisPlan, Build, Measure
 from bilevel.study.report import write_report
+
+
+@pytest.mark.parametrize("measure", ["best", "reevaluated"])
+def test_each_table_of_differences_says_what_it_compares(measure: Measure, tmp_path: Path) -> None:
+    data = mixed()
+    plan = AnalysisPlan("A", ("sham", "random"), measure, resamples=100)
+    rules = tuple(replace(h, measure=measure) for h in data.hypotheses)
+    write_report(replace(data, plan=plan, hypotheses=rules), tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    search, fresh = "gain of the search", "gain of the winner on fresh seeds"
+    main, other = (search, fresh) if measure == "best" else (fresh, search)
+    titles = re.findall(r"^### Paired differences from (.*)", text, re.MULTILINE)
+    assert titles[0] == f"A: {main}"
+    assert re.fullmatch(f"the strongest control, .*: {main}", titles[1])
+    assert titles[2:] == [f"A: {other}"]
+    assert ("A on fresh seeds (95 % interval" in text) == (measure == "reevaluated")
+    assert "is compared, by the gain of the search" in text
+    drawn = (tmp_path / "figures/reference.svg").read_text(encoding="utf-8")
+    assert f"{main}, over that of A" in drawn
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    by = {row["by"] for row in page.table("hypothesis", "gain ratio")}
+    assert by == {"search" if measure == "best" else "fresh seeds"}
 
 
 def test_two_runs_have_no_interval_in_words_or_tables(tmp_path: Path) -> None:

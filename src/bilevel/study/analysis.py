@@ -7,7 +7,7 @@ both of its runs.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,12 +35,18 @@ from bilevel.study.statistics import (
     holm,
 )
 
+# What a comparison is of, in words.
+FIGURES: dict[Figure, str] = {
+    "gain": "gain of the search",
+    "reevaluated": "gain of the winner on fresh seeds",
+    "value": "best value",
+}
 Answer = Literal["better", "worse", "undecided"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against another, repeat by repeat. differences: by repeat.
+    """An arm against another, repeat by repeat. figure: what is compared. differences: by repeat.
 
     p: after Holm's correction over the comparisons of one table. chance: that a run of the arm is
     better than one of the other, over all runs of both.
@@ -48,6 +54,7 @@ class Comparison:
 
     arm: str
     against: str
+    figure: Figure
     differences: Mapping[int, float]
     difference: Difference
     p: float
@@ -64,8 +71,8 @@ class TaskResult:
     `target_gain`, or for no target where that is None too. strongest: of the controls, by the
     largest mean over `common`, the repeats that all of them with any done run have; None without
     one. uneven: whether runs of one repeat began at different baselines. against_strongest: arms
-    that are no controls; where all are, all. at_cost: each pair at what its cheaper run spent in
-    all.
+    that are no controls; where all are, all. fresh, search: against the reference by the measure
+    that the plan does not name. at_cost: each pair at what its cheaper run spent in all.
     """
 
     task: str
@@ -82,6 +89,7 @@ class TaskResult:
     against_reference: tuple[Comparison, ...]
     against_strongest: tuple[Comparison, ...]
     fresh: tuple[Comparison, ...]
+    search: tuple[Comparison, ...]
     by_value: tuple[Comparison, ...]
     at_cost: Mapping[Currency, tuple[Comparison, ...]]
 
@@ -108,7 +116,7 @@ def _task(data: StudyData) -> TaskResult:
     uneven = _uneven(data)
 
     def table(figure: Figure, against: str | None, arms: Sequence[str]) -> tuple[Comparison, ...]:
-        return compare(lambda arm: figures(data, arm, figure), against, arms, resampling)
+        return compare(data, figure, against, arms, resampling)
 
     def costly(currency: Currency) -> tuple[Comparison, ...]:
         return _at_cost(data, plan.reference, currency, resampling)
@@ -128,13 +136,15 @@ def _task(data: StudyData) -> TaskResult:
         against_reference=table(main, plan.reference, data.arms),
         against_strongest=table(main, strongest, others) if strongest != plan.reference else (),
         fresh=table("reevaluated", plan.reference, data.arms) if main == "gain" else (),
+        search=table("gain", plan.reference, data.arms) if main != "gain" else (),
         by_value=table("value", plan.reference, data.arms) if uneven else (),
         at_cost={currency: costly(currency) for currency in CURRENCIES},
     )
 
 
 def compare(
-    figures: Callable[[str], Mapping[int, float]],
+    data: StudyData,
+    figure: Figure,
     against: str | None,
     arms: Iterable[str],
     resampling: Resampling,
@@ -142,13 +152,15 @@ def compare(
     """Each arm that has pairs with `against`, in the order given; Holm's correction over them."""
     if against is None:
         return ()
-    rows = [(a, figures(a), figures(against)) for a in arms if a != against]
-    return _compared(against, [r for r in rows if r[1].keys() & r[2].keys()], resampling)
+    theirs = figures(data, against, figure)
+    rows = [(a, figures(data, a, figure), theirs) for a in arms if a != against]
+    return _compared(against, [r for r in rows if r[1].keys() & r[2].keys()], figure, resampling)
 
 
 def _compared(
     against: str,
     rows: Sequence[tuple[str, Mapping[int, float], Mapping[int, float]]],
+    figure: Figure,
     resampling: Resampling,
 ) -> tuple[Comparison, ...]:
     pairs = [{i: ours[i] - theirs[i] for i in ours if i in theirs} for _, ours, theirs in rows]
@@ -159,6 +171,7 @@ def _compared(
         Comparison(
             arm=arm,
             against=against,
+            figure=figure,
             differences=differences,
             difference=one,
             p=p,
@@ -195,7 +208,7 @@ def _at_cost(
         if pairs:
             other = {b.repeat: gain_at(data, b, currency, caps[b.repeat]) for _, b in pairs}
             rows.append((arm, ours, other))
-    return _compared(reference, rows, resampling)
+    return _compared(reference, rows, "gain", resampling)
 
 
 def _strongest(

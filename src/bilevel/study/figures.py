@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from bilevel.describe import one_line
 from bilevel.errors import MissingExtra
-from bilevel.study.analysis import Comparison
+from bilevel.study.analysis import FIGURES, Comparison
 from bilevel.study.arm_results import Currency, spent
 from bilevel.study.data import StudyData, StudyRun
 
@@ -122,7 +122,7 @@ def forest(data: StudyData, rows: Sequence[Comparison], name: str, pen: Pen) -> 
     labels = [f"{one_line(r.arm)} (n {r.difference.spread.n})" for r in reversed(rows)]
     axes.set_yticks(range(len(rows)), labels, parse_math=False)
     axes.set_ylim(-0.7, len(rows) - 0.3)
-    _label(axes, f"gain over that of {one_line(rows[0].against)}, repeat by repeat", "")
+    _label(axes, f"{FIGURES[rows[0].figure]}, over that of {one_line(rows[0].against)}", "")
     return pen.draw(figure, name)
 
 

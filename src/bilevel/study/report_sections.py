@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bilevel.describe import one_line
 from bilevel.study import figures
 from bilevel.study import report_tables as tables
-from bilevel.study.analysis import Comparison, TaskResult
+from bilevel.study.analysis import FIGURES, Comparison, TaskResult
 from bilevel.study.arm_results import CURRENCIES, Currency, spent
 from bilevel.study.data import StudyData
 from bilevel.study.figures import Drawing, Pen
@@ -177,8 +177,9 @@ def _differences(part: Part) -> Iterator[Block]:
     parts: tuple[tuple[str, str, tuple[Comparison, ...]], ...] = (
         ("reference", f"Paired differences from {reference}", task.against_reference),
         ("strongest", f"Paired differences from {strongest}", task.against_strongest),
-        ("fresh", f"Gains of the winners on fresh seeds, over those of {reference}", task.fresh),
-        ("values", f"Best values, over those of {reference}", task.by_value),
+        ("fresh", f"Paired differences from {reference}", task.fresh),
+        ("search", f"Paired differences from {reference}", task.search),
+        ("values", f"Paired differences from {reference}", task.by_value),
     )
     caption = (
         "Mean difference, positive is better, with its 95 % interval: bootstrap (thick) and "
@@ -187,7 +188,7 @@ def _differences(part: Part) -> Iterator[Block]:
     for kind, title, rows in parts:
         if rows:
             name = f"{part.prefix}{kind}"
-            yield Heading(3, title)
+            yield Heading(3, f"{title}: {FIGURES[rows[0].figure]}")
             yield _figure(name, figures.forest(part.data, rows, name, part.pen), caption)
             yield tables.difference_table(rows, part.digits)
 
@@ -214,7 +215,7 @@ def _equal(rows: Sequence[Comparison], reference: str) -> str:
         return f"No run that spent any is paired with one of {one_line(reference)} that did."
     return (
         "Both runs of a pair are stopped when they have spent what the cheaper one spent in all; "
-        "what each had found by then is compared."
+        "what each had found by then is compared, by the gain of the search."
     )
 
 

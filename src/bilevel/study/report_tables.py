@@ -28,7 +28,7 @@ def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Tabl
     """One row for each control and task that a hypothesis was tried against."""
     ratios = any(a.hypothesis.ratio is not None for a in answers)
     columns = (
-        "hypothesis", "task", "against", "pairs", "difference", "95 % interval", "margin",
+        "hypothesis", "task", "against", "by", "pairs", "difference", "95 % interval", "margin",
         "p (Holm)", "p below (Holm)", "gain ratio",
         *(("gain less ratio times control's",) if ratios else ()),
         "answer", "because", "repeats to settle it",
@@ -42,6 +42,7 @@ def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Tabl
                     one_line(answer.hypothesis.name),
                     one_line(contest.task),
                     one_line(contest.control),
+                    "fresh seeds" if answer.hypothesis.measure == "reevaluated" else "search",
                     str(contest.pairs),
                     text.signed(found.spread.mean) if found else NOTHING,
                     text.interval(found.spread.bootstrap) if found else NOTHING,
@@ -55,7 +56,7 @@ def contest_table(answers: Sequence[Answer], digits: dict[str, Numbers]) -> Tabl
                     repeats_text(contest.power),
                 )
             )
-    return Table(columns, rows, words=(1, 2, *map(columns.index, ("answer", "because"))))
+    return Table(columns, rows, words=(1, 2, 3, *map(columns.index, ("answer", "because"))))
 
 
 def _contrast(contest: Contest, digits: Numbers) -> str:

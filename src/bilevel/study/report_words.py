@@ -131,6 +131,7 @@ def comparison_sentence(row: Comparison, digits: Numbers) -> str:
     size = "as much as" if found.mean == 0 else f"{'more' if found.mean > 0 else 'less'} than"
     amount = "" if found.mean == 0 else f"{digits.value(abs(found.mean))} "
     said = f"{one_line(row.arm)} gained {amount}{size} {one_line(row.against)}"
+    said += " on fresh seeds" if row.figure == "reevaluated" else ""
     if found.n == 1:
         return f"{said} in one pair: undecided, one pair has no interval."
     span = f"95 % interval {digits.interval(found.bootstrap)}, {found.n} pairs"

@@ -199,12 +199,9 @@ def run_case(
     after: whether to see that a good mechanism still works then.
     """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    source = case.source.replace("WORLD", str(canary.world))
-    source += ADAPTER.format(config=canary.config())
     sessions: list[int] = []
-    # Nobody waits long for a hang, and everybody else may take a busy machine's time.
-    sandbox.limits = replace(QUICK, call=0.2 if "timeout" in case.right else 5.0)
-    ended, state = _end(source, sandbox, sessions)
+    sandbox.limits = patience(case)
+    ended, state = _end(armed(case, canary), sandbox, sessions)
     sandbox.limits = QUICK
     problems = canary.touched()
     if ended not in case.right:
@@ -217,6 +214,17 @@ def run_case(
     if after and not works(sandbox):
         problems.append("the next mechanism did not work")
     return ended, problems
+
+
+def armed(case: Case, canary: Canaries) -> str:
+    """The attack as a mechanism's source, told where the canaries are."""
+    world = case.source.replace("WORLD", str(canary.world))
+    return world + ADAPTER.format(config=canary.config())
+
+
+def patience(case: Case) -> Limits:
+    """Nobody waits long for a hang, and everybody else may take a busy machine's time."""
+    return replace(QUICK, call=0.2 if "timeout" in case.right else 5.0)
 
 
 def works(sandbox: Sandbox) -> bool:

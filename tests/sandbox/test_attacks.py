@@ -9,16 +9,33 @@ import site
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import CORPUS, QUICK, Canaries, canaries, read_case, run_case
+from attacks import (
+    BENIGN,
+    CORPUS,
+    QUICK,
+    TOOLS,
+    Canaries,
+    armed,
+    canaries,
+    patience,
+    read_case,
+    run_case,
+)
 
+from bilevel.model import Fault, Proposal, Trial
+from bilevel.sandbox.errors import MechanismError
 from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.stack import Layer
+from worlds import Log, build
 
 NAMES = sorted(p.stem for p in CORPUS.glob("*.py"))
+FAULTS = {"MechanismRaised", "MechanismTimeout", "WorkerDied", "WrongFrame"}
 OTHER = 64001  # a user without a name, as in many containers
 WHY_NO_CORPUS = f"the corpus of attacks is not at {CORPUS.name}/ beside the repository"
 each_attack = pytest.mark.parametrize(
@@ -31,6 +48,13 @@ def heavy(name: str) -> list[str]:
     text = (CORPUS / f"{name}.py").read_bytes()
     return [lib for lib in ("numpy", "scipy", "sklearn") if f"import {lib}".encode() in text or
             f"from {lib}".encode() in text]  # fmt: skip
+
+
+def skip_unless_whole(name: str) -> None:
+    """Skip a case whose libraries are not here."""
+    for library in heavy(name):
+        if importlib.util.find_spec(library) is None:
+            pytest.skip(f"{name} needs {library}, which is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +72,36 @@ def canary() -> Iterator[Canaries]:
 
 @each_attack
 def test_attack(name: str, sandbox: Sandbox, canary: Canaries) -> None:
-    for library in heavy(name):
-        if importlib.util.find_spec(library) is None:
-            pytest.skip(f"{name} needs {library}, which is not installed")
+    skip_unless_whole(name)
     _, problems = run_case(read_case(CORPUS / f"{name}.py"), sandbox, canary)
     assert not problems
+
+
+@each_attack
+def test_the_loop_ends_as_it_should_with_the_attack_as_a_layer(
+    name: str, sandbox: Sandbox, canary: Canaries
+) -> None:
+    """Every evaluation made, each call answered or a fault on record, the layer above at work."""
+    skip_unless_whole(name)
+    case, log = read_case(CORPUS / f"{name}.py"), Log()
+    good = sandbox.load(BENIGN)
+    layers = [Layer("good", "counts", good, good.close)]
+    sandbox.limits = patience(case)
+    with suppress(MechanismError):  # What does not load never joins.
+        hostile = sandbox.load(armed(case, canary), modules=TOOLS)
+        layers.insert(0, Layer("hostile", name, hostile, hostile.close))
+    stop = build(log, evals=2, layers=layers).go()
+    sandbox.limits = QUICK
+    made = [t for t in log if isinstance(t, Trial) and t.role == "search"]
+    plans = sum(isinstance(r, Proposal) for r in log)
+    faults = [r for r in log if isinstance(r, Fault)]
+    assert (stop.reason, len(made)) == ("done", 2)
+    assert good.state == {"n": plans}
+    assert {f.layer for f in faults} <= {"hostile"}
+    assert {f.kind for f in faults} <= FAULTS
+    assert not canary.touched()
+    for layer in layers:
+        layer.close()
 
 
 # Who attacks, and what the worker is given beside its filter of system calls. The test above is

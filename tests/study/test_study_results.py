@@ -8,10 +8,12 @@ from typing import Any
 
 from studies import described, go, study
 
-from bilevel.model import Reply
+from bilevel.model import Reply, Stop
+from bilevel.study import replaying
 from bilevel.study.data import StudyData
 from bilevel.study.harness import Study
-from bilevel.study.results import stored, study_data
+from bilevel.study.provenance import Provenance
+from bilevel.study.results import stored, study_data, worked_out
 from comparable import reply
 from worlds import Scripted
 
@@ -59,3 +61,26 @@ def test_why_a_run_could_not_go_on_is_in_its_records(tmp_path: Path) -> None:
     (run,) = (r for r in results(later).runs if r.arm == "A")
     assert run.status == "problem"
     assert "begun with --llm none" in run.problem
+
+
+def test_a_run_whose_baseline_failed_is_reported_with_its_reason(tmp_path: Path) -> None:
+    file = described(tmp_path, "random_search", "cmaes", repeats=1)
+    task = tmp_path / "task.toml"
+    task.write_text(task.read_text().replace('default = "SSSL"', 'default = "L"'))
+    go(study(tmp_path, file))
+    later = study(tmp_path, file)  # another process, which tried nothing yet
+    logs, problems = stored(later)
+    assert problems == {}
+    found = study_data(file, logs)
+    assert [(r.status, bool(r.run_id), r.baseline) for r in found.runs] == [
+        ("problem", True, None),
+        ("problem", True, None),
+    ]
+    assert all("failed: the baseline" in r.problem for r in found.runs)
+    assert all("PATTERN is L, which is too long" in r.problem for r in found.runs)
+    assert all(again.same for again in replaying.again(logs, replaying.chosen(file, logs, [])))
+    assert worked_out(logs, Provenance()).credits
+    cut = {
+        at: (run, [r for r in log if not isinstance(r, Stop)]) for at, (run, log) in logs.items()
+    }
+    assert [r.status for r in study_data(file, cut).runs] == ["problem", "problem"]

@@ -103,6 +103,26 @@ def test_it_is_the_study_that_one_folder_would_hold(tmp_path: Path, there: Path)
     assert all(builds.made[run.id] for run, _ in stored(made)[0].values())
 
 
+def test_a_run_whose_baseline_failed_comes_in_once_and_makes_room(
+    tmp_path: Path, there: Path
+) -> None:
+    def failing(folder: Path) -> StudyFile:
+        file = described(folder, *FREE, repeats=1)
+        task = folder / "task.toml"
+        task.write_text(task.read_text().replace('default = "SSSL"', 'default = "L"'))
+        return file
+
+    (tmp_path / "here").mkdir()
+    here = study(tmp_path / "here", failing(tmp_path / "here"))
+    go(here)
+    out = exported_to(here, tmp_path / "out")
+    assert taken(there, failing(there), out)[1] == (2, 0)
+    made, counts = taken(there, failing(there), out)
+    assert counts == (0, 2)
+    assert {r.status for r in study_data(made.file, stored(made)[0]).runs} == {"problem"}
+    assert len(made.left()) == 2, "what failed is made again once it can be"
+
+
 def test_rules_stay_what_they_were(out: Path, there: Path) -> None:
     file = described(there, *FREE)
     changed = file.text.replace("The first arm beats", "No arm beats")

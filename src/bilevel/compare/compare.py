@@ -172,6 +172,12 @@ class Comparison:
         cell = Cell(strategy, seed)
         return self.runs.get(cell) or self._open(cell)
 
+    def failed(self, strategy: str, seed: int) -> Run | None:
+        """The last run of a cell whose baseline failed, None where there is none."""
+        begun = self._begun_alive(Cell(strategy, seed))
+        dead = [name for name, alive in begun.items() if not alive]
+        return self.workspace.store.run(dead[-1]) if dead else None
+
     def logs(self) -> dict[str, list[tuple[Run, list[Record]]]]:
         """By strategy, its runs that ended, each with its log."""
         logs: dict[str, list[tuple[Run, list[Record]]]] = {s: [] for s in self.plan.strategies}
@@ -246,11 +252,14 @@ class Comparison:
 
         One whose baseline failed could only fail again, and is left.
         """
-        store = self.workspace.store
+        alive = [name for name, alive in self._begun_alive(cell).items() if alive]
+        return self.workspace.store.run(alive[0]) if alive else None
+
+    def _begun_alive(self, cell: Cell) -> dict[str, bool]:
+        """By the name of each run of the cell, whether its baseline has not failed."""
         begun = [name for name, c in self._begun.items() if c == cell]
-        first = (next(store.read(name, Trial), None) for name in begun)
-        alive = [n for n, t in zip(begun, first, strict=True) if t is None or t[1].status == "ok"]
-        return store.run(alive[0]) if alive else None
+        first = {name: next(self.workspace.store.read(name, Trial), None) for name in begun}
+        return {name: t is None or t[1].status == "ok" for name, t in first.items()}
 
     def _ended(self, run: Run) -> bool:
         stops = [stop for _, stop in self.workspace.store.read(run.id, Stop)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from bilevel.archive import SMALL, SUFFIX, Archive, is_file, read_archive, read_log
 from bilevel.compare.compare import APART, ENDED, Cell, Comparison
 from bilevel.errors import ConfigError
-from bilevel.model import Run, Stop
+from bilevel.model import Run, Stop, Trial
 
 __all__ = ["Taken", "archives", "differences", "moved", "take"]
 
@@ -82,15 +82,25 @@ def _enter(comparison: Comparison, cell: Cell, archive: Archive) -> Run:
 
 
 def _stands(comparison: Comparison, cell: Cell, archive: Archive) -> bool:
-    """Whether the store has what the archive has; a run that did not end yields to one that did."""
+    """Whether the store has what the archive has; a run that did not end yields to one that did.
+
+    One whose baseline failed yields to any other.
+    """
     if cell in comparison.runs:
         return True
-    return comparison.find(cell.strategy, cell.seed) is not None and not _ended(archive)
+    if comparison.find(cell.strategy, cell.seed) is not None:
+        return not _ended(archive)
+    return _failed(archive) and comparison.failed(cell.strategy, cell.seed) is not None
 
 
 def _ended(archive: Archive) -> bool:
     stops = [record for record in archive.records if isinstance(record, Stop)]
     return bool(stops) and stops[-1].reason in ENDED
+
+
+def _failed(archive: Archive) -> bool:
+    first = next((record for record in archive.records if isinstance(record, Trial)), None)
+    return first is not None and first.status != "ok"
 
 
 def _archive(path: Path) -> Archive:

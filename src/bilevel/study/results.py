@@ -68,11 +68,12 @@ def stored(study: Study) -> tuple[dict[Place, tuple[Run, list[Record]]], dict[Pl
     logs, problems = {}, {}
     for place in places(study.file):
         comparison = study.comparisons[place.task]
-        run = comparison.find(place.arm, place.seed)
+        at = place.arm, place.seed
+        run = comparison.find(*at) or comparison.failed(*at)
         if run is not None:
             logs[place] = run, study.workspace.records(run.id)
         for cell, why in comparison.problems.items():
-            if (cell.strategy, cell.seed) == (place.arm, place.seed):
+            if (cell.strategy, cell.seed) == at:
                 problems[place] = why
     return logs, problems
 
@@ -132,7 +133,7 @@ def study_run(
 ) -> StudyRun:
     """The figures of one run."""
     summary, figures = summarise(run, records), run_figures(run, records)
-    problem = problem or _stopped(records)
+    problem = problem or _stopped(records) or _failed(records)
     named = StudyRun(place.task, place.arm, place.repeat, run.seed, run.id, "open")
     named = replace(
         named,
@@ -144,7 +145,7 @@ def study_run(
         builds=known.builds.made.get(run.id, ()),
     )
     if figures is None:
-        return replace(named, status="problem") if summary.stop == "failed" else named
+        return replace(named, status="problem") if _failed(records) else named
     again, before = _reevaluated(run, records, summary)
     usage, tried = summary.usage, summary.counts.tried
     calls = [r for r in records if isinstance(r, Call)]
@@ -188,6 +189,14 @@ def _stopped(records: Sequence[Record]) -> str:
     if not isinstance(last, Stop) or last.reason in (*ENDED, "interrupted"):
         return ""
     return f"{last.reason}: {last.detail}"
+
+
+def _failed(records: Sequence[Record]) -> str:
+    """How the baseline's first measurement ended, "" where it has a value or was not made."""
+    first = next((r for r in records if isinstance(r, Trial)), None)
+    if first is None or first.status == "ok":
+        return ""
+    return f"failed: the baseline ended as {first.status}: {first.error}"
 
 
 @dataclass

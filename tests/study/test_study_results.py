@@ -8,12 +8,12 @@ from typing import Any
 
 from studies import described, go, study
 
-from bilevel.model import Reply, Stop
+from bilevel.model import Record, Reply, Stop, Trial
 from bilevel.study import replaying
-from bilevel.study.data import StudyData
+from bilevel.study.data import Fresh, StudyData
 from bilevel.study.harness import Study
 from bilevel.study.provenance import Provenance
-from bilevel.study.results import stored, study_data, worked_out
+from bilevel.study.results import stored, study_data, study_run, worked_out
 from comparable import reply
 from worlds import Scripted
 
@@ -84,3 +84,23 @@ def test_a_run_whose_baseline_failed_is_reported_with_its_reason(tmp_path: Path)
         at: (run, [r for r in log if not isinstance(r, Stop)]) for at, (run, log) in logs.items()
     }
     assert [r.status for r in study_data(file, cut).runs] == ["problem", "problem"]
+
+
+def test_fresh_measurements_that_failed_or_were_never_made_are_counted(tmp_path: Path) -> None:
+    made = study(tmp_path, described(tmp_path, "random_search", "cmaes", repeats=1))
+    go(made)
+    ((place, (run, log)), *_) = stored(made)[0].items()
+    assert study_run(place, run, log).fresh == Fresh(wanted=1)
+
+    def without(role: str, record: Record) -> Record:
+        if isinstance(record, Trial) and record.role == role and record.id:
+            return replace(record, score=None, status="crash")
+        return record
+
+    failed = study_run(place, run, [without("confirm", r) for r in log])
+    assert (failed.status, failed.reevaluated) == ("done", None)
+    assert failed.fresh == Fresh(wanted=1, failed=1)
+    alone = study_run(place, run, [without("baseline", r) for r in log])
+    assert (alone.reevaluated, alone.fresh) == (None, Fresh(wanted=1, unpaired=1))
+    ended = [r for r in log if not (isinstance(r, Trial) and r.role == "confirm")]
+    assert study_run(place, run, ended).fresh == Fresh(wanted=1, unmade=1)

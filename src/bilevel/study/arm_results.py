@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
-from bilevel.study.data import StudyData, StudyRun
+from bilevel.study.data import Fresh, StudyData, StudyRun
 from bilevel.study.statistics import Resampling, Spread, spread
 
 Figure = Literal["gain", "reevaluated", "value"]
@@ -56,8 +56,9 @@ class Habits:
 class ArmResult:
     """An arm on one task. planned: runs that the study asks for; n of them are done.
 
-    confirmed: runs whose winner is better than the defaults on fresh seeds, None where none was
-    measured again.
+    again: runs whose winner was to be measured on fresh seeds, whether or not that gave a value;
+    confirmed: those of them whose winner is better there than the defaults, None where again is 0.
+    fresh: sums over these runs.
 
     value: best of each run, as the metric has it. gain: of it; reevaluated: gain on fresh seeds.
     anytime: mean gain over the evaluations. reached: runs that reached the target, to_target:
@@ -73,7 +74,9 @@ class ArmResult:
     record: float | None
     gain: Spread | None
     reevaluated: Spread | None
+    again: int
     confirmed: int | None
+    fresh: Fresh
     anytime: float | None
     reached: int
     to_target: float | None
@@ -90,6 +93,7 @@ def arm_result(
     planned = sorted((r for r in data.runs if r.arm == arm), key=lambda r: r.repeat)
     runs = [r for r in planned if r.status == "done"]
     gains, values = figures(data, arm, "gain"), [r.best for r in runs if r.best is not None]
+    again = [r for r in runs if r.reevaluated is not None or r.fresh.wanted]
     curves = [data.curve(r) for r in runs]
     reached = [_evaluations_to(data, r, target, half) for r in runs]
     better = min if data.direction == "min" else max
@@ -103,7 +107,9 @@ def arm_result(
         record=better(values) if values else None,
         gain=spread([*gains.values()], resampling),
         reevaluated=spread([*figures(data, arm, "reevaluated").values()], resampling),
-        confirmed=_confirmed(runs),
+        again=len(again),
+        confirmed=sum(r.verdict == "confirmed" for r in again) if again else None,
+        fresh=_fresh(again),
         anytime=_anytime(data, runs),
         reached=sum(n is not None for n in reached),
         to_target=None if middle is None or math.isinf(middle) else middle,
@@ -126,9 +132,13 @@ def _evaluations_to(
     return next((i for i, value in enumerate(curve) if sign * value >= wanted), None)
 
 
-def _confirmed(runs: Sequence[StudyRun]) -> int | None:
-    measured = [r.verdict for r in runs if r.reevaluated is not None]
-    return measured.count("confirmed") if measured else None
+def _fresh(runs: Sequence[StudyRun]) -> Fresh:
+    return Fresh(
+        wanted=sum(r.fresh.wanted for r in runs),
+        failed=sum(r.fresh.failed for r in runs),
+        unpaired=sum(r.fresh.unpaired for r in runs),
+        unmade=sum(r.fresh.unmade for r in runs),
+    )
 
 
 def _anytime(data: StudyData, runs: Sequence[StudyRun]) -> float | None:

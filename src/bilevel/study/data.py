@@ -61,6 +61,20 @@ class StudyMechanism:
 
 
 @dataclass(frozen=True)
+class Fresh:
+    """Measurements of winners on fresh seeds. wanted: how many the runs asked for.
+
+    Of these without a gain: failed: the winner had no value; unpaired: the defaults had none;
+    unmade: the run ended before.
+    """
+
+    wanted: int = 0
+    failed: int = 0
+    unpaired: int = 0
+    unmade: int = 0
+
+
+@dataclass(frozen=True)
 class StudyRun:
     """One run: `repeat` of `arm` on `task`. Equal task and repeat (so equal seed) make a pair.
 
@@ -75,7 +89,8 @@ class StudyRun:
     from another run. duplicates: proposals that repeated an earlier one. parameters_touched: names,
     most often first. problem: why it is not done, in words. stop: as the log says. builds: sha of
     each that began it or went on with it, in order; empty where none was noted. usd_at: as
-    tokens_at, empty without prices. replies: by model, as the server names it.
+    tokens_at, empty without prices. replies: by model, as the server names it. fresh: what became
+    of the measurements behind `reevaluated`.
     """
 
     task: str
@@ -115,6 +130,7 @@ class StudyRun:
     builds: tuple[str, ...] = ()
     usd_at: tuple[float, ...] = ()
     replies: Mapping[str, int] = field(default_factory=dict)
+    fresh: Fresh = Fresh()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bilevel.study.arm_results import CURRENCIES, Currency, spent
 from bilevel.study.data import StudyData
 from bilevel.study.figures import Drawing, Pen
 from bilevel.study.report_document import Block, Code, Figure, Heading, Paragraph, Points
+from bilevel.study.report_gaps import fresh_sentences
 from bilevel.study.report_provenance import looks, provenance, warnings
 from bilevel.study.report_words import (
     Numbers,
@@ -95,7 +96,7 @@ def _task(part: Part) -> Iterator[Block]:
     data, task, digits = part.data, part.task, part.digits
     yield Heading(2, f"Task {one_line(task.task)}")
     yield Paragraph(_measured(task, digits))
-    yield Points([*warnings(data), *_sentences(part)])
+    yield Points([*warnings(data), *fresh_sentences(task), *_sentences(part)])
     yield Heading(3, "What was found")
     yield tables.found_table(task, digits)
     yield Paragraph(_target(task, digits))

@@ -70,12 +70,12 @@ def _contrast(contest: Contest, digits: Numbers) -> str:
 
 def found_table(task: TaskResult, digits: Numbers) -> Table:
     """The paper's Table 2, and more: what each arm found."""
-    again = any(arm.reevaluated for arm in task.arms)
+    again = any(arm.again for arm in task.arms)
     metric = one_line(task.metric)
     columns = [
         "arm", "runs", f"best {metric}", "sd", "single best", "gain", "sd", "median", "IQM",
         "95 % interval", "Student's t",
-        *(["gain, fresh seeds", "95 % interval", "confirmed"] if again else []),
+        *(["gain, fresh seeds", "95 % interval", "confirmed", "fresh failed"] if again else []),
         "mean over evaluations", "evaluations to target",
     ]  # fmt: skip
     rows = []
@@ -102,15 +102,14 @@ def found_table(task: TaskResult, digits: Numbers) -> Table:
     return Table(columns, rows)
 
 
-def _fresh(arm: ArmResult, digits: Numbers) -> tuple[str, str, str]:
-    """Gain of the winners on fresh seeds, its interval, and how many winners it confirms."""
-    if arm.reevaluated is None:
-        return NOTHING, NOTHING, NOTHING
-    found = arm.reevaluated
+def _fresh(arm: ArmResult, digits: Numbers) -> tuple[str, str, str, str]:
+    """Gain of the winners on fresh seeds, its interval, how many it confirms, and what failed."""
+    found, fresh = arm.reevaluated, arm.fresh
     return (
-        digits.value(found.mean),
-        digits.interval(found.bootstrap),
-        f"{arm.confirmed} of {found.n}",
+        digits.value(found.mean if found else None),
+        digits.interval(found.bootstrap if found else None),
+        f"{arm.confirmed} of {arm.again}" if arm.again else NOTHING,
+        f"{fresh.failed} of {fresh.wanted}" if fresh.wanted else NOTHING,
     )
 
 

@@ -13,7 +13,7 @@ from bilevel.compare.compare import ENDED
 from bilevel.compare.comparison import run_figures
 from bilevel.history import History, seed_index
 from bilevel.model import Call, Objective, Record, Run, Stop, Trial
-from bilevel.study.data import RunStatus, StudyData, StudyRun
+from bilevel.study.data import Fresh, RunStatus, StudyData, StudyRun
 from bilevel.study.file import StudyFile
 from bilevel.study.harness import Study
 from bilevel.study.inventory import credits_of, inventory
@@ -146,7 +146,7 @@ def study_run(
     )
     if figures is None:
         return replace(named, status="problem") if _failed(records) else named
-    again, before = _reevaluated(run, records, summary)
+    again, before, fresh = _reevaluated(run, records, summary)
     usage, tried = summary.usage, summary.counts.tried
     calls = [r for r in records if isinstance(r, Call)]
     prices = price_list(run, records)
@@ -161,6 +161,7 @@ def study_run(
         best=figures.best,
         reevaluated=again,
         reevaluated_baseline=before,
+        fresh=fresh,
         verdict=summary.confirmation.verdict,
         noise=summary.baseline.sd,
         tokens=usage.tokens_in + usage.tokens_out if told else None,
@@ -234,23 +235,26 @@ def _course(run: Run, records: Iterable[Record], paid: Sequence[float | None]) -
 
 def _reevaluated(
     run: Run, records: Sequence[Record], summary: Summary
-) -> tuple[float | None, float | None]:
-    """Means of winner and defaults on the fresh seeds on which both have a value.
+) -> tuple[float | None, float | None, Fresh]:
+    """Means of winner and defaults on the fresh seeds on which both have a value, and the others.
 
     Where the defaults stayed best both are the mean of the baseline.
     """
     if summary.best is None or not run.confirms:
-        return None, None
+        return None, None, Fresh()
     if not summary.best.changes:
-        return summary.baseline.mean, summary.baseline.mean
+        return summary.baseline.mean, summary.baseline.mean, Fresh()
     history = History(run.space, records)
-    mine = {t.seed: t.score for t in history.role("confirm") if t.score is not None}
+    made = history.role("confirm")
+    mine = {t.seed: t.score for t in made if t.score is not None}
     default = {t.seed: t.score for t in history.role("baseline") if t.score is not None}
     both = [(run.objective.value(s), run.objective.value(default[k]))
             for k, s in mine.items() if k in default]  # fmt: skip
+    unmade = max(0, run.confirms - len(made))
+    fresh = Fresh(run.confirms, len(made) - len(mine), len(mine) - len(both), unmade)
     if not both:
-        return None, None
-    return sum(v for v, _ in both) / len(both), sum(d for _, d in both) / len(both)
+        return None, None, fresh
+    return sum(v for v, _ in both) / len(both), sum(d for _, d in both) / len(both), fresh
 
 
 def worked_out(logs: Logs, known: Provenance) -> Provenance:

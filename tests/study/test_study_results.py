@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from studies import described, go, study
 
-from bilevel.model import Record, Reply, Stop, Trial
+from bilevel.model import Message, Record, Reply, Stop, Trial
 from bilevel.study import replaying
 from bilevel.study.data import Fresh, StudyData
 from bilevel.study.harness import Study
 from bilevel.study.provenance import Provenance
 from bilevel.study.results import stored, study_data, study_run, worked_out
 from comparable import reply
-from worlds import Scripted
+from worlds import Scripted, says
 
 
 def results(made: Study) -> StudyData:
@@ -104,3 +105,14 @@ def test_fresh_measurements_that_failed_or_were_never_made_are_counted(tmp_path:
     assert (alone.reevaluated, alone.fresh) == (None, Fresh(wanted=1, unpaired=1))
     ended = [r for r in log if not (isinstance(r, Trial) and r.role == "confirm")]
     assert study_run(place, run, ended).fresh == Fresh(wanted=1, unmade=1)
+
+
+def test_why_a_run_gave_up_before_its_evaluations_is_in_its_results(tmp_path: Path) -> None:
+    def stuck(messages: Sequence[Message], number: int) -> str:
+        return says(RATE=0.1)  # the default, which is refused as a repetition
+
+    made = study(tmp_path, described(tmp_path, "A", "random_search", repeats=1))
+    go(made, Scripted(stuck))
+    (run,) = (r for r in results(made).runs if r.arm == "A")
+    assert (run.status, run.stop, run.scores) == ("done", "refused", ())
+    assert run.stop_detail == "20 steps in a row led to no evaluation"

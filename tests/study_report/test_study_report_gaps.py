@@ -47,3 +47,22 @@ def test_where_no_winner_has_a_fresh_value_that_is_said_too(tmp_path: Path) -> N
     (row,) = page.table("arm", "confirmed")
     assert (row["gain, fresh seeds"], row["confirmed"]) == ("-", "0 of 1")
     assert "5 were never made" in page.text
+
+
+def test_a_run_that_gave_up_is_named_with_its_evaluations_and_its_reason(tmp_path: Path) -> None:
+    whole, short = run("A", 0, 1.0, [0.9, 0.8, 0.7]), run("A", 1, 1.0, [0.9])
+    why = "20 steps in a row led to no evaluation"
+    short = replace(gone(short, Fresh(5, unmade=5)), stop="refused", stop_detail=why)
+    page = written(study([replace(whole, stop="done"), short]), tmp_path)
+    assert "Beware: 1 of 2 runs of A ended before their 3 evaluations; they count" in page.text
+    assert "Runs that ended before their evaluations" in page.text
+    assert (
+        f"A, repeat 1: 1 of 3 evaluations, refused: {why}; its winner was not measured on 5 fresh "
+        "seeds"
+    ) in page.text
+    assert "A, repeat 0: 3 of 3" not in page.text
+
+
+def test_runs_that_made_all_their_evaluations_are_not_listed_as_short(tmp_path: Path) -> None:
+    page = written(study([run("A", 0, 1.0, [0.9, None, 0.7])]), tmp_path)
+    assert "ended before" not in page.text

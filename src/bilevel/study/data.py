@@ -87,10 +87,10 @@ class StudyRun:
     `scores` was known, shape as `scores`. usd: None without a price. levels: tokens by level.
     evaluations_shared, llm_calls_shared: of all that it evaluated and asked, what was taken over
     from another run. duplicates: proposals that repeated an earlier one. parameters_touched: names,
-    most often first. problem: why it is not done, in words. stop: as the log says. builds: sha of
-    each that began it or went on with it, in order; empty where none was noted. usd_at: as
-    tokens_at, empty without prices. replies: by model, as the server names it. fresh: what became
-    of the measurements behind `reevaluated`.
+    most often first. problem: why it is not done, in words. stop: as the log says; stop_detail: in
+    words. builds: sha of each that began it or went on with it, in order; empty where none was
+    noted. usd_at: as tokens_at, empty without prices. replies: by model, as the server names it.
+    fresh: what became of the measurements behind `reevaluated`.
     """
 
     task: str
@@ -131,6 +131,7 @@ class StudyRun:
     usd_at: tuple[float, ...] = ()
     replies: Mapping[str, int] = field(default_factory=dict)
     fresh: Fresh = Fresh()
+    stop_detail: str = ""
 
 
 @dataclass(frozen=True)

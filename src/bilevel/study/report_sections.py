@@ -13,7 +13,7 @@ from bilevel.study.arm_results import CURRENCIES, Currency, spent
 from bilevel.study.data import StudyData
 from bilevel.study.figures import Drawing, Pen
 from bilevel.study.report_document import Block, Code, Figure, Heading, Paragraph, Points
-from bilevel.study.report_gaps import fresh_sentences
+from bilevel.study.report_gaps import ended_early, fresh_sentences, gaps
 from bilevel.study.report_provenance import looks, provenance, warnings
 from bilevel.study.report_words import (
     Numbers,
@@ -96,7 +96,8 @@ def _task(part: Part) -> Iterator[Block]:
     data, task, digits = part.data, part.task, part.digits
     yield Heading(2, f"Task {one_line(task.task)}")
     yield Paragraph(_measured(task, digits))
-    yield Points([*warnings(data), *fresh_sentences(task), *_sentences(part)])
+    missing = (*ended_early(data), *fresh_sentences(task))
+    yield Points([*warnings(data), *missing, *_sentences(part)])
     yield Heading(3, "What was found")
     yield tables.found_table(task, digits)
     yield Paragraph(_target(task, digits))
@@ -108,10 +109,7 @@ def _task(part: Part) -> Iterator[Block]:
         yield from _costs(part)
         yield Heading(3, "What was proposed")
         yield tables.habit_table(task)
-    problems = [f"{one_line(a.arm)}, {one_line(p)}" for a in task.arms for p in a.problems]
-    if problems:
-        yield Heading(3, "Runs without a result")
-        yield Points(problems)
+    yield from gaps(data, task)
 
 
 def _measured(task: TaskResult, digits: Numbers) -> str:

@@ -139,6 +139,7 @@ def study_run(
         named,
         problem=problem,
         stop=summary.stop or "",
+        stop_detail=summary.stop_detail,
         version=run.version,
         machine=run.machine,
         created=run.created,

@@ -97,7 +97,10 @@ def test_it_goes_on_with_more_seeds_and_makes_nothing_twice(
     evaluation(workspace, task, seeds=2).results()
     assert len(workspace.store.runs()) == 6
     (tried,) = workspace.library.find(GOOD.sha).transfers
-    assert len(tried.gains) == 2, "the later result took the place of the earlier"
+    assert len(tried.gains) == 2
+    found, _ = evaluation(workspace, task, seeds=1).results()
+    assert [t for e, t in found if e == GOOD] == [tried], "fewer seeds take none away"
+    assert workspace.library.find(GOOD.sha).transfers == (tried,)
 
 
 def test_with_an_llm_the_llm_proposes(workspace: Workspace, task: str) -> None:

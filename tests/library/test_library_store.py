@@ -39,13 +39,39 @@ def test_adding_again_changes_nothing_but_completes_the_record(library: Library)
     assert found.transfers == WHOLE.transfers
 
 
-def test_a_record_of_the_same_key_takes_the_place_of_the_earlier(library: Library) -> None:
+def test_a_use_of_the_same_key_takes_the_place_of_the_earlier(library: Library) -> None:
     library.add(WHOLE)
     library.record(WHOLE.sha, use(0, 0.9))
-    library.record(WHOLE.sha, transfer("gpt", 0.5))
     (found,) = library.entries()
     assert found.uses == (use(0, 0.9), WHOLE.uses[1])
-    assert found.transfers == (transfer("gpt", 0.5),)
+
+
+def test_a_later_trial_on_fewer_seeds_leaves_the_others_as_they_were(library: Library) -> None:
+    harms = transfer("gpt", -0.2, -0.21, -0.19, -0.2, -0.22)
+    library.add(replace(WHOLE, transfers=(harms,)))
+    now = library.tried(WHOLE.sha, transfer("gpt", 0.5))
+    assert library.find(WHOLE.sha).transfers == (now,)
+    assert now.gains == {**harms.gains, "0": 0.5}
+    library.tried(WHOLE.sha, transfer("gpt", -0.2))
+    assert library.find(WHOLE.sha).transfers[0].verdict == "harms"
+
+
+def test_an_older_export_takes_no_seed_away_and_changes_none(library: Library) -> None:
+    older = replace(transfer("gpt", 0.5, 0.5), gains={"0": 0.5, "9": 0.5}, faults=1)
+    library.add(replace(WHOLE, transfers=(transfer("gpt", 0.1, 0.2, 0.3),)))
+    assert not library.add(replace(WHOLE, transfers=(older,)))
+    (found,) = library.find(WHOLE.sha).transfers
+    assert found.gains == {"0": 0.1, "1": 0.2, "2": 0.3, "9": 0.5}
+    assert found.faults == 1
+
+
+def test_faults_of_trials_without_a_common_seed_are_added_up(library: Library) -> None:
+    first, second = (
+        replace(transfer("gpt", 0.1), gains={seed: 0.1}, faults=2) for seed in ("0", "10")
+    )
+    library.add(replace(WHOLE, transfers=(first,)))
+    assert library.tried(WHOLE.sha, second).faults == 4
+    assert library.tried(WHOLE.sha, second).faults == 4
 
 
 def test_one_is_found_by_the_beginning_of_its_sha(library: Library) -> None:

@@ -50,6 +50,7 @@ def test_credit_is_over_runs_and_leaves_out_where_it_is_not_known() -> None:
         ((-0.2, -0.21, -0.19), "harms"),
         ((0.2, -0.21, 0.1), "undecided"),
         ((0.2,), "undecided"),
+        ((0.0,), "undecided"),
         ((0.0, 0.0), "no difference"),
     ],
 )

@@ -68,8 +68,9 @@ class Evaluation:
         self.comparison.go(self.comparison.left(), llm, screen)
 
     def results(self) -> tuple[list[tuple[Entry, Transfer]], dict[str, list[str]]]:
-        """What was measured of each mechanism that has a pair, noted in the library; and problems.
+        """What is known now of each mechanism that has a pair, noted in the library; and problems.
 
+        Seeds that were measured before, under the same conditions, are in it.
         problems: by name of a mechanism, or `plain` for the searches without one.
         """
         figures = {
@@ -82,8 +83,7 @@ class Evaluation:
             gains = self._gains(strategy, figures)
             if gains:
                 transfer = self._transfer(strategy, entry, gains, figures)
-                self._workspace.library.record(entry.sha, transfer)
-                measured.append((entry, transfer))
+                measured.append((entry, self._workspace.library.tried(entry.sha, transfer)))
         names = {s: f"{e.source.name} {e.sha[:8]}" for s, e in self._entries.items()}
         return measured, {names.get(s, s): w for s, w in self.comparison.words().items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bilevel.model import MechanismSource, Param, Space
@@ -55,7 +55,7 @@ class Use:
 class Transfer:
     """Searches of one task with a mechanism and without it, paired by their seed.
 
-    key: what was measured; a later result of the same key takes the place of an earlier one.
+    key: what was measured, seeds left out; results of the same key are put together, see `united`.
     proposer: the LLM, or what stood in for it. seen: whether the mechanism had been at work on the
     task before. gains: by seed, score of the best with it over the best without; positive is
     better, in the metric's unit. faults: of its code, in all searches.
@@ -82,12 +82,30 @@ class Transfer:
 
     @property
     def verdict(self) -> Verdict:
-        """helps or harms where the interval lies on one side of 0."""
+        """helps or harms where the interval lies on one side of 0; one seed decides nothing."""
+        if self.span is None:
+            return "undecided"
         if not any(self.gains.values()):
             return "no difference"
-        if self.span is None or self.span[0] <= 0 <= self.span[1]:
+        if self.span[0] <= 0 <= self.span[1]:
             return "undecided"
         return "helps" if self.mean > 0 else "harms"
+
+
+def united(known: Transfer, more: Transfer) -> Transfer:
+    """Two results of the same key as one, with the seeds of both; where both have one, `more`'s.
+
+    faults: of both where they have no seed in common; else the larger count, as the searches of
+    common seeds are in each.
+    """
+    apart = known.gains.keys().isdisjoint(more.gains)
+    gains = {**known.gains, **more.gains}
+    return replace(
+        more,
+        seen=known.seen or more.seen,
+        gains=dict(sorted(gains.items(), key=lambda item: (len(item[0]), item[0]))),
+        faults=known.faults + more.faults if apart else max(known.faults, more.faults),
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from bilevel import codec
 from bilevel.errors import ConfigError
-from bilevel.library.library import Entry, Transfer, Use
+from bilevel.library.library import Entry, Transfer, Use, united
 from bilevel.store.schema import mechanism_records, mechanisms
 from bilevel.store.sqlite import SqliteStore
 
@@ -55,25 +55,44 @@ class Library:
 
     def add(self, entry: Entry) -> bool:
         """Put one in; whether it is new. One that is there stays, and its record is completed."""
-        parts: tuple[Use | Transfer, ...] = (*entry.uses, *entry.transfers)
         bare = replace(entry, uses=(), transfers=())
         adding = insert(mechanisms).values(sha=entry.sha, doc=codec.dump(bare))
         with self._store.transaction(write=True) as connection:
             done = connection.execute(adding.on_conflict_do_nothing())
-            for part in parts:
-                _record(connection, entry.sha, part)
+            for use in entry.uses:
+                _record(connection, entry.sha, use)
+            for transfer in entry.transfers:
+                known = _tried(connection, entry.sha, transfer.key)
+                whole = transfer if known is None else united(transfer, known)
+                _record(connection, entry.sha, whole)
         return done.rowcount > 0
 
-    def record(self, sha: str, part: Use | Transfer) -> None:
+    def record(self, sha: str, use: Use) -> None:
         """Note what a mechanism did, in the place of what stood under the same key."""
         with self._store.transaction(write=True) as connection:
-            _record(connection, sha, part)
+            _record(connection, sha, use)
+
+    def tried(self, sha: str, transfer: Transfer) -> Transfer:
+        """Note a trial; it as noted, with the seeds that stood under the same key before."""
+        with self._store.transaction(write=True) as connection:
+            known = _tried(connection, sha, transfer.key)
+            whole = transfer if known is None else united(known, transfer)
+            _record(connection, sha, whole)
+        return whole
 
     def remove(self, shas: Sequence[str]) -> None:
         """Take some out with their records; runs that were given them are untouched."""
         with self._store.transaction(write=True) as connection:
             for table in (mechanism_records, mechanisms):
                 connection.execute(delete(table).where(table.c.sha.in_(shas)))
+
+
+def _tried(connection: Connection, sha: str, key: str) -> Transfer | None:
+    """What is noted of trials under a key."""
+    table = mechanism_records
+    same = (table.c.sha == sha, table.c.kind == Transfer.__name__, table.c.key == key)
+    doc = connection.scalar(select(table.c.doc).where(*same))
+    return None if doc is None else codec.load(Transfer, doc)
 
 
 def _record(connection: Connection, sha: str, part: Use | Transfer) -> None:

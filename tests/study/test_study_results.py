@@ -87,6 +87,14 @@ def test_a_run_whose_baseline_failed_is_reported_with_its_reason(tmp_path: Path)
     assert [r.status for r in study_data(file, cut).runs] == ["problem", "problem"]
 
 
+def test_shared_evaluations_are_among_those_that_are_counted(tmp_path: Path) -> None:
+    made = study(tmp_path, described(tmp_path, "A", "greedy", repeats=1, evals=4))
+    go(made, Scripted(reply))
+    first, second = results(made).runs
+    assert first.evaluations == second.evaluations == 4 + 2 + 1, "searched, defaults, fresh"
+    assert {first.evaluations_shared, second.evaluations_shared} == {0, 7}
+
+
 def test_fresh_measurements_that_failed_or_were_never_made_are_counted(tmp_path: Path) -> None:
     made = study(tmp_path, described(tmp_path, "random_search", "cmaes", repeats=1))
     go(made)

@@ -40,6 +40,7 @@ def run(
         reevaluated_baseline=baseline,
         verdict="confirmed" if best < baseline else "not confirmed",
         noise=0.02,
+        evaluations=2 + len(scores),
         tokens=tokens * len(scores),
         seconds_llm=float(len(scores)),
         seconds_jobs=float(len(scores)),

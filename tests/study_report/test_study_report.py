@@ -106,6 +106,7 @@ def test_tables_hold_the_statistics(page: Page, data: StudyData) -> None:
     costs = page.table("arm", "tokens")
     assert [row["tokens"] for row in costs] == ["1,800", "1,980", "2,160", "0"]
     assert [row["LLM calls"] for row in costs] == ["18", "18", "18", "0"]
+    assert [row["evaluations in all"] for row in costs] == ["24"] * 4
 
 
 def test_figures_in_json_are_those_of_the_analysis(folder: Path, data: StudyData) -> None:

@@ -25,7 +25,10 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Cost:
-    """Sums over an arm's runs, None where a run does not tell."""
+    """Sums over an arm's runs, None where a run does not tell.
+
+    evaluations: of proposals, of the defaults and on fresh seeds; evaluations_shared: of these.
+    """
 
     tokens: int | None
     seconds_llm: float | None
@@ -155,7 +158,7 @@ def _cost(runs: Sequence[StudyRun]) -> Cost:
         usd=_sum([r.usd for r in runs]),
         llm_calls=_sum([r.llm_calls for r in runs]),
         llm_calls_shared=sum(r.llm_calls_shared for r in runs),
-        evaluations=sum(len(r.scores) for r in runs),
+        evaluations=sum(r.evaluations for r in runs),
         evaluations_shared=sum(r.evaluations_shared for r in runs),
     )
 

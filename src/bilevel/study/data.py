@@ -85,6 +85,7 @@ class StudyRun:
     noise: standard deviation of the baseline over seeds. tokens: read and written, as this run
     would have paid alone; seconds likewise, wall-clock. tokens_at, seconds_at: spent when each of
     `scores` was known, shape as `scores`. usd: None without a price. levels: tokens by level.
+    evaluations: all that took time: of proposals, of the defaults, on fresh seeds.
     evaluations_shared, llm_calls_shared: of all that it evaluated and asked, what was taken over
     from another run. duplicates: proposals that repeated an earlier one. parameters_touched: names,
     most often first. problem: why it is not done, in words. stop: as the log says; stop_detail: in
@@ -132,6 +133,7 @@ class StudyRun:
     replies: Mapping[str, int] = field(default_factory=dict)
     fresh: Fresh = Fresh()
     stop_detail: str = ""
+    evaluations: int = 0
 
 
 @dataclass(frozen=True)

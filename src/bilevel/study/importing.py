@@ -158,6 +158,7 @@ def _run(path: Path, document: _Document, run: _Run) -> StudyRun:
         baseline=baseline,
         scores=scores,
         best=best,
+        evaluations=len(run.records),
         duplicates=sum(r.repeat_of_earlier_config for r in proposals),
         failed=sum(s is None for s in scores),
         sessions=len(run.level2_sessions),

@@ -195,6 +195,10 @@ def _differences(part: Part) -> Iterator[Block]:
 def _costs(part: Part) -> Iterator[Block]:
     yield Heading(3, "What it cost")
     yield tables.cost_table(part.task)
+    yield Paragraph(
+        "Evaluations in all: of proposals, of the defaults, and on fresh seeds. Shared: taken over "
+        "from another run, and counted as if each run had paid for it."
+    )
     for currency in CURRENCIES:
         runs = [run for arm in part.data.arms for run in part.data.done(arm)]
         if any(spent(run, currency) for run in runs):

@@ -172,8 +172,8 @@ def difference_table(rows: Sequence[Comparison], digits: Numbers) -> Table:
 def cost_table(task: TaskResult) -> Table:
     """What each arm's runs took together, as if each had run alone."""
     columns = (
-        "arm", "runs", "evaluations", "of these shared", "LLM calls", "of these shared", "tokens",
-        "LLM time", "job time", "USD",
+        "arm", "runs", "evaluations in all", "of these shared", "LLM calls", "of these shared",
+        "tokens", "LLM time", "job time", "USD",
     )  # fmt: skip
     rows = []
     for arm in task.arms:

@@ -163,6 +163,7 @@ def study_run(
         reevaluated=again,
         reevaluated_baseline=before,
         fresh=fresh,
+        evaluations=len(_evaluated(records)),
         verdict=summary.confirmation.verdict,
         noise=summary.baseline.sd,
         tokens=usage.tokens_in + usage.tokens_out if told else None,
@@ -276,12 +277,17 @@ def _shared(logs: Logs) -> dict[Place, int]:
     shared = {}
     begun = sorted(logs.items(), key=lambda item: (item[1][0].created, _number(item[1][0].id)))
     for place, (run, records) in begun:
-        trials = [t for t in records if isinstance(t, Trial) and t.seconds]
+        trials = _evaluated(records)
         keys = [(place.task, run.space.key(t.values), t.seed, t.seconds) for t in trials]
         shared[place] = sum(seen.get(key, run.id) != run.id for key in keys)
         for key in keys:
             seen.setdefault(key, run.id)
     return shared
+
+
+def _evaluated(records: Iterable[Record]) -> list[Trial]:
+    """All evaluations of a run, without what was refused before it took any time."""
+    return [t for t in records if isinstance(t, Trial) and t.seconds]
 
 
 def _number(run: str) -> tuple[int, str]:

@@ -131,6 +131,28 @@ def test_equal_cost_stops_the_dearer_run_when_the_cheaper_ended() -> None:
     assert gain_at(data, runs[1], "tokens", 40) == pytest.approx(0.5)
 
 
+def test_pairs_that_are_stopped_at_costs_of_their_own_are_not_crossed() -> None:
+    runs = [run(arm, i, 1.0, [0.9, 0.8], tokens=10 + i) for i in range(3) for arm in "AC"]
+    result = one(study(runs))
+    assert row(result.against_reference, "C").chance is not None
+    assert row(result.at_cost["tokens"], "C").chance is None
+
+
+def test_arms_are_compared_with_each_control_at_equal_cost_too() -> None:
+    """At 20 tokens, what sham had spent, C has one score; Holm counts both controls."""
+    spending = {"A": 10, "C": 20, "sham": 10, "other": 10, "free": 0}
+    runs = [
+        run(arm, i, 1.0, [0.9 - 0.01 * i, 0.8], tokens=tokens)
+        for arm, tokens in spending.items()
+        for i in range(4)
+    ]
+    plan = AnalysisPlan("A", ("sham", "other", "free"), resamples=500)
+    found = one(study(runs, plan=plan)).at_cost_controls["tokens"]
+    assert [(r.arm, r.against) for r in found] == [("C", "sham"), ("C", "other")]
+    assert found[0].differences == pytest.approx({i: -0.1 + 0.01 * i for i in range(4)})
+    assert found[0].p == min(1.0, 2 * found[0].difference.p)
+
+
 @pytest.mark.parametrize(
     ("n", "arm", "answer"),
     [(3, "C", "undecided"), (9, "C", "undecided"), (10, "C", "better"), (10, "A", "worse")],

@@ -82,7 +82,7 @@ def test_where_money_is_known_arms_are_compared_at_equal_money(tmp_path: Path) -
     ]
     write_report(study(runs), tmp_path)
     page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "At equal total cost in US dollars" in page.text
+    assert "At equal cost in US dollars" in page.text
     (result,) = analyse(study(runs))
     (row,) = result.at_cost["usd"]
     # C's run is stopped at 0.3, after its first evaluation; A's has made all three.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bilevel.study.arm_results import (
@@ -72,7 +72,8 @@ class TaskResult:
     largest mean over `common`, the repeats that all of them with any done run have; None without
     one. uneven: whether runs of one repeat began at different baselines. against_strongest: arms
     that are no controls; where all are, all. fresh, search: against the reference by the measure
-    that the plan does not name. at_cost: each pair at what its cheaper run spent in all.
+    that the plan does not name. at_cost: each pair at what its cheaper run had spent by its last
+    score; at_cost_controls: the same of arms that are no controls, against each control.
     """
 
     task: str
@@ -92,6 +93,7 @@ class TaskResult:
     search: tuple[Comparison, ...]
     by_value: tuple[Comparison, ...]
     at_cost: Mapping[Currency, tuple[Comparison, ...]]
+    at_cost_controls: Mapping[Currency, tuple[Comparison, ...]]
 
 
 def plan_of(data: StudyData) -> AnalysisPlan:
@@ -118,8 +120,14 @@ def _task(data: StudyData) -> TaskResult:
     def table(figure: Figure, against: str | None, arms: Sequence[str]) -> tuple[Comparison, ...]:
         return compare(data, figure, against, arms, resampling)
 
-    def costly(currency: Currency) -> tuple[Comparison, ...]:
-        return _at_cost(data, plan.reference, currency, resampling)
+    def costly(currency: Currency, against: str, arms: Sequence[str]) -> tuple[Comparison, ...]:
+        return _at_cost(data, against, arms, currency, resampling)
+
+    def controlled(currency: Currency) -> tuple[Comparison, ...]:
+        arms = [a for a in data.arms if a not in (*plan.controls, plan.reference)]
+        against = [c for c in plan.controls if c != plan.reference]
+        rows = (row for control in against for row in costly(currency, control, arms))
+        return _together(rows, resampling)
 
     return TaskResult(
         task=data.tasks[0],
@@ -138,7 +146,8 @@ def _task(data: StudyData) -> TaskResult:
         fresh=table("reevaluated", plan.reference, data.arms) if main == "gain" else (),
         search=table("gain", plan.reference, data.arms) if main != "gain" else (),
         by_value=table("value", plan.reference, data.arms) if uneven else (),
-        at_cost={currency: costly(currency) for currency in CURRENCIES},
+        at_cost={c: costly(c, plan.reference, data.arms) for c in CURRENCIES},
+        at_cost_controls={c: controlled(c) for c in CURRENCIES},
     )
 
 
@@ -194,21 +203,40 @@ def answer(found: Difference, p: float) -> Answer:
 
 
 def _at_cost(
-    data: StudyData, reference: str, currency: Currency, resampling: Resampling
+    data: StudyData, against: str, arms: Sequence[str], currency: Currency, resampling: Resampling
 ) -> tuple[Comparison, ...]:
-    """Both runs of a pair stopped when they had spent what the cheaper one spent in all."""
-    theirs = {r.repeat: r for r in data.done(reference) if spent(r, currency)}
+    """Both runs of a pair stopped when they had spent what the cheaper one had by its last score.
+
+    Without P(better): it crosses repeats, and each pair is stopped at a cost of its own.
+    """
+    theirs = {r.repeat: r for r in data.done(against) if spent(r, currency)}
     rows = []
-    for arm in data.arms:
+    for arm in arms:
         runs = sorted(data.done(arm), key=lambda r: r.repeat)
         both = [(r, theirs[r.repeat]) for r in runs if r.repeat in theirs]
-        pairs = [(a, b) for a, b in both if arm != reference and spent(a, currency)]
+        pairs = [(a, b) for a, b in both if arm != against and spent(a, currency)]
         caps = {a.repeat: min(spent(a, currency)[-1], spent(b, currency)[-1]) for a, b in pairs}
         ours = {a.repeat: gain_at(data, a, currency, caps[a.repeat]) for a, _ in pairs}
         if pairs:
             other = {b.repeat: gain_at(data, b, currency, caps[b.repeat]) for _, b in pairs}
             rows.append((arm, ours, other))
-    return _compared(reference, rows, "gain", resampling)
+    found = _compared(against, rows, "gain", resampling)
+    return tuple(replace(row, chance=None) for row in found)
+
+
+def _together(rows: Iterable[Comparison], resampling: Resampling) -> tuple[Comparison, ...]:
+    """Rows against several arms as one table, so corrected over all of them."""
+    rows = tuple(rows)
+    corrected = holm([row.difference.p for row in rows])
+    return tuple(
+        replace(
+            row,
+            p=p,
+            power=power([Aim(row.difference)], ALPHA / len(rows), resampling=resampling),
+            answer=answer(row.difference, p),
+        )
+        for row, p in zip(rows, corrected, strict=True)
+    )
 
 
 def _strongest(

@@ -203,23 +203,32 @@ def _costs(part: Part) -> Iterator[Block]:
         runs = [run for arm in part.data.arms for run in part.data.done(arm)]
         if any(spent(run, currency) for run in runs):
             name = f"{part.prefix}{currency}"
-            yield Heading(3, f"At equal total cost in {WORDS[currency]}")
+            yield Heading(3, f"At equal cost in {WORDS[currency]}")
             caption = f"Mean gain over {WORDS[currency]} spent, all levels together."
             yield _figure(name, figures.by_cost(part.data, currency, name, part.pen), caption)
-            rows = part.task.at_cost[currency]
-            yield Paragraph(_equal(rows, part.task.reference))
-            if rows:
-                yield tables.difference_table(rows, part.digits)
+            yield from _equal(part, currency)
 
 
-def _equal(rows: Sequence[Comparison], reference: str) -> str:
-    """How runs are compared at equal cost, or why they are not."""
+def _equal(part: Part, currency: Currency) -> Iterator[Block]:
+    """Arms at equal cost against the reference and the controls, or why they are not compared."""
+    task = part.task
+    rows, controls = task.at_cost[currency], task.at_cost_controls[currency]
     if not rows:
-        return f"No run that spent any is paired with one of {one_line(reference)} that did."
-    return (
-        "Both runs of a pair are stopped when they have spent what the cheaper one spent in all; "
-        "what each had found by then is compared, by the gain of the search."
-    )
+        reference = one_line(task.reference)
+        yield Paragraph(f"No run that spent any is paired with one of {reference} that did.")
+    if rows or controls:
+        yield Paragraph(
+            "Both runs of a pair are stopped when they have spent what the cheaper one had by the "
+            "score of its last proposal; what each had found by then is compared, by the gain of "
+            "the search. What it spent after that, on fresh seeds or on proposals that were "
+            "refused, is in the table of costs only. P(better) is left out: it crosses repeats, "
+            "which are stopped at different costs."
+        )
+    if rows:
+        yield tables.difference_table(rows, part.digits)
+    if controls:
+        yield Paragraph("The same against each control:")
+        yield tables.difference_table(controls, part.digits)
 
 
 def _figure(name: str, drawing: Drawing, caption: str) -> Figure:

@@ -241,8 +241,8 @@ class Run:
     stack: mechanisms as NAME@SHA, lowest first; states: with what JSON state those begin that
     remember earlier runs, by sha. sources: by sha, the texts of those that are a user's own files.
     outer: the outer loop. sandbox: how well generated code was held, "" where there was none.
-    created: ISO 8601, UTC. machine: what it ran on, for the report only. library: what
-    it was given of the library, those that join first.
+    created: ISO 8601, UTC. machine: what it ran on, and of which commit, for the report
+    only. library: what it was given of the library, those that join first.
     limits: of what it may spend beside evals and wall, by name, see `budget`.
     tape: the recorded run, or its file, whose replies answer this one's requests, "" for none;
     mixed: whether the LLM is asked for what the tape lacks, or that is an error.

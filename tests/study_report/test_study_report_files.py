@@ -117,3 +117,20 @@ def test_arms_of_one_repeat_made_by_different_code_are_warned_of(tmp_path: Path)
     assert document["mixed"]["builds"] == [
         {"task": "toy", "repeat": 0, "made": {"1" * 12: ["A"], "2" * 12: ["C"]}}
     ]
+
+
+def test_the_commit_of_each_build_is_named_and_makes_no_other_machine(tmp_path: Path) -> None:
+    builds = {sha: Build(sha, "0.1.0", {"loop.py": sha[0]}) for sha in ("1" * 64, "2" * 64)}
+    first, second = run("A", 0, 1.0, [0.9]), run("C", 0, 1.0, [0.8])
+    commit = "c0" * 20
+    runs = [
+        replace(first, builds=("1" * 64,), machine={**first.machine, "commit": commit}),
+        replace(second, builds=("2" * 64,)),
+    ]
+    write_report(study(runs, builds=builds), tmp_path)
+    page = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    rows = page.table("sources, sha256", "commit")
+    assert [r["commit"] for r in rows] == [commit, "-"]
+    assert "A replay needs the build that made the run" in page.text
+    assert "Of 1 of 2 runs the commit is not known" in page.text
+    assert "on different machines" not in page.text

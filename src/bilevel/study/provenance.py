@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bilevel.machine import COMMIT
 from bilevel.model import MechanismSource, Run
 from bilevel.study.builds import Builds, Ledger, path_of
 from bilevel.study.data import StudyData, StudyRun, Version
@@ -68,4 +69,4 @@ def by_build(run: StudyRun) -> str:
 
 def by_machine(run: StudyRun) -> str:
     """The machine that began a run, in words."""
-    return ", ".join(f"{name} {value}" for name, value in run.machine.items())
+    return ", ".join(f"{name} {value}" for name, value in run.machine.items() if name != COMMIT)

@@ -10,9 +10,10 @@ from typing import Any
 
 from bilevel.describe import one_line
 from bilevel.llm.registry import MODELS
-from bilevel.study.data import Build, StudyData, Version
+from bilevel.machine import COMMIT
+from bilevel.study.data import Build, StudyData, StudyRun, Version
 from bilevel.study.provenance import Mixture, by_build, by_machine, mixtures
-from bilevel.study.report_document import Block, Code, Heading, Points, Table
+from bilevel.study.report_document import Block, Code, Heading, Paragraph, Points, Table
 from bilevel.study.report_words import NOTHING
 
 __all__ = ["looks", "provenance", "warnings"]
@@ -67,6 +68,7 @@ def provenance(data: StudyData, command: str) -> Iterator[Block]:
     if any(r.run_id for r in data.runs) and (data.builds or data.versions):
         yield Heading(3, "Which code made the runs")
         yield _build_table(data)
+        yield Paragraph(_replayable(data))
     about = [f"{one_line(a)}: {one_line(text)}" for a, text in data.about.items() if text]
     if about:
         yield Heading(3, "Arms")
@@ -123,6 +125,7 @@ def _study(version: Version) -> dict[str, Any]:
 def _build_table(data: StudyData) -> Table:
     """A row a build, and one for runs of which none was noted."""
     runs = [r for r in data.runs if r.run_id]
+    begun = {sha: [r for r in runs if r.builds[:1] == (sha,)] for sha in data.builds}
     many = Counter(sha for r in runs for sha in r.builds)
     first = next(iter(data.builds.values()), None)
     rows = []
@@ -130,13 +133,33 @@ def _build_table(data: StudyData) -> Table:
         dates = sorted(r.created for r in runs if sha in r.builds)
         between = f"{dates[0]} to {dates[-1]}" if dates else NOTHING
         files = NOTHING if build is first else _names(_changed(first, build))
-        rows.append((sha, build.version, str(many[sha]), between, files))
+        rows.append((sha, build.version, str(many[sha]), between, files, _commits(begun[sha])))
     if rest := [r for r in runs if not r.builds]:
         versions = ", ".join(sorted({r.version for r in rest}))
         dates = sorted(r.created for r in rest)
-        rows.append(("not noted", versions, str(len(rest)), f"{dates[0]} to {dates[-1]}", NOTHING))
-    columns = ("sources, sha256", "bilevel", "runs", "begun", "differs from the first in")
-    return Table(columns, rows, words=(1, 3, 4))
+        between = f"{dates[0]} to {dates[-1]}"
+        rows.append(("not noted", versions, str(len(rest)), between, NOTHING, _commits(rest)))
+    columns = ("sources, sha256", "bilevel", "runs", "begun", "differs from the first in", "commit")
+    return Table(columns, rows, words=(1, 3, 4, 5))
+
+
+def _commits(runs: Sequence[StudyRun]) -> str:
+    """Of which commits of the sources the runs were begun."""
+    found = sorted({r.machine[COMMIT] for r in runs if COMMIT in r.machine})
+    return one_line(", ".join(found)) or NOTHING
+
+
+def _replayable(data: StudyData) -> str:
+    """With which code a replay comes out, and for how many runs that is not known by commit."""
+    runs = [r for r in data.runs if r.run_id]
+    unknown = sum(COMMIT not in r.machine for r in runs)
+    said = "A replay needs the build that made the run; another may decide otherwise."
+    if not unknown:
+        return said
+    return (
+        f"{said} Of {unknown} of {len(runs)} runs the commit is not known: whether a build is "
+        "theirs only the sha256 of its sources tells, where it was noted."
+    )
 
 
 def _blocks(found: Sequence[Mixture], data: StudyData) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from studies import described, go, study
 
-from bilevel.model import Message, Record, Reply, Stop, Trial
+from bilevel.model import Message, Opening, Record, Reply, Stop, Trial
 from bilevel.study import replaying
 from bilevel.study.data import Fresh, StudyData
 from bilevel.study.harness import Study
@@ -113,6 +113,16 @@ def test_fresh_measurements_that_failed_or_were_never_made_are_counted(tmp_path:
     assert (alone.reevaluated, alone.fresh) == (None, Fresh(wanted=1, unpaired=1))
     ended = [r for r in log if not (isinstance(r, Trial) and r.role == "confirm")]
     assert study_run(place, run, ended).fresh == Fresh(wanted=1, unmade=1)
+
+
+def test_what_held_a_runs_generated_code_is_in_its_results(tmp_path: Path) -> None:
+    made = study(tmp_path, described(tmp_path, "random_search", "cmaes", repeats=1))
+    go(made)
+    ((place, (run, log)), *_) = stored(made)[0].items()
+    assert study_run(place, run, log).sandboxes == ()
+    elsewhere = [*log, Opening(0, 0.0, {}, sandbox="strict")]
+    found = study_run(place, replace(run, sandbox="weak"), elsewhere)
+    assert found.sandboxes == ("weak", "strict")
 
 
 def test_why_a_run_gave_up_before_its_evaluations_is_in_its_results(tmp_path: Path) -> None:

@@ -134,3 +134,17 @@ def test_the_commit_of_each_build_is_named_and_makes_no_other_machine(tmp_path: 
     assert "A replay needs the build that made the run" in page.text
     assert "Of 1 of 2 runs the commit is not known" in page.text
     assert "on different machines" not in page.text
+
+
+def test_what_held_generated_code_is_said_and_a_weak_sandbox_aloud(tmp_path: Path) -> None:
+    runs = [replace(run("C", i, 1.0, [0.9]), sandboxes=("strict",)) for i in range(3)]
+    runs[2] = replace(runs[2], sandboxes=("strict", "weak"))
+    runs.append(run("A", 0, 1.0, [0.9]))
+    write_report(study(runs), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in (read(page).text, (tmp_path / "report.md").read_text(encoding="utf-8")):
+        assert "sandbox of generated code and of users' files: strict (runs: 2)" in text
+        assert "strict then weak (runs: 1)" in text
+        assert "Beware: in 1 of 4 runs the sandbox was weak: generated code can read and" in text
+    write_report(study(runs[:2]), tmp_path)
+    assert "Beware: in" not in (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -91,7 +91,8 @@ class StudyRun:
     most often first. problem: why it is not done, in words. stop: as the log says; stop_detail: in
     words. builds: sha of each that began it or went on with it, in order; empty where none was
     noted. usd_at: as tokens_at, empty without prices. replies: by model, as the server names it.
-    fresh: what became of the measurements behind `reevaluated`.
+    fresh: what became of the measurements behind `reevaluated`. sandboxes: levels that held code
+    which is not bilevel's own, in order; a run may go on elsewhere.
     """
 
     task: str
@@ -134,6 +135,7 @@ class StudyRun:
     fresh: Fresh = Fresh()
     stop_detail: str = ""
     evaluations: int = 0
+    sandboxes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from bilevel.describe import one_line
 from bilevel.llm.registry import MODELS
 from bilevel.machine import COMMIT
+from bilevel.sandbox.policy import Level, describe
 from bilevel.study.data import Build, StudyData, StudyRun, Version
 from bilevel.study.provenance import Mixture, by_build, by_machine, mixtures
 from bilevel.study.report_document import Block, Code, Heading, Paragraph, Points, Table
@@ -21,6 +22,7 @@ __all__ = ["looks", "provenance", "warnings"]
 LIBRARIES = ("matplotlib", "numpy", "scipy")
 SHOWN = 3  # blocks, and files, that a sentence names
 SHA_DIGITS = 12
+WEAK: Level = "weak"
 
 
 def warnings(data: StudyData) -> Iterator[str]:
@@ -61,7 +63,7 @@ def provenance(data: StudyData, command: str) -> Iterator[Block]:
     yield Heading(2, "How it was made")
     if command:
         yield Code(command)
-    yield Points([*_facts(data)])
+    yield Points([*_facts(data), *_sandboxes(data)])
     if len(data.versions) > 1:
         yield Heading(3, "The study file over time")
         yield _version_table(data.versions)
@@ -98,6 +100,16 @@ def _facts(data: StudyData) -> Iterator[str]:
         yield f"runs begun: {dates[0]} to {dates[-1]}"
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     yield f"statistics and figures: {libraries}"
+
+
+def _sandboxes(data: StudyData) -> Iterator[str]:
+    """What held generated code and users' files, by how many runs; said aloud where nothing did."""
+    levels = Counter(" then ".join(map(one_line, r.sandboxes)) for r in data.runs if r.sandboxes)
+    for level, count in sorted(levels.items()):
+        yield f"sandbox of generated code and of users' files: {level} (runs: {count})"
+    weak = sum(WEAK in r.sandboxes for r in data.runs)
+    if weak:
+        yield f"Beware: in {weak} of {len(data.runs)} runs the sandbox was weak: {describe(WEAK)}."
 
 
 def _version_table(versions: Sequence[Version]) -> Table:

@@ -12,6 +12,7 @@ from bilevel.budget.budget import bill, price_list
 from bilevel.compare.compare import ENDED
 from bilevel.compare.comparison import run_figures
 from bilevel.history import History, seed_index
+from bilevel.levels import sandboxes
 from bilevel.model import Call, Objective, Record, Run, Stop, Trial
 from bilevel.study.data import Fresh, RunStatus, StudyData, StudyRun
 from bilevel.study.file import StudyFile
@@ -143,6 +144,7 @@ def study_run(
         version=run.version,
         machine=run.machine,
         created=run.created,
+        sandboxes=sandboxes(run, records),
         builds=known.builds.made.get(run.id, ()),
     )
     if figures is None:

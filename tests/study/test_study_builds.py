@@ -97,6 +97,11 @@ def test_a_study_grown_by_another_build_says_which_made_which(
         "repeat 1 (random_search, cmaes: 111111111111; tpe: 222222222222). "
         "These builds differ in loop.py, more.py."
     )
+    assert [*looks(found)][1:] == [
+        f"Added on {found.versions[2].at}, when results could be seen: arm tpe. In repeats that "
+        "were there before, the runs of an added arm were made after those of the others, outside "
+        "the shuffle of their block: whatever else changed since then is in its differences."
+    ]
     rows = [block for block in section(found, "") if hasattr(block, "rows")]
     versions, made = (table.rows for table in rows)
     assert [row[2:4] for row in versions] == [

@@ -16,7 +16,7 @@ from pages import read
 from reported import mixed, run, study
 
 from bilevel.study.analysis import analyse
-from bilevel.study.data import AnalysisPlan, Build, Measure
+from bilevel.study.data import AnalysisPlan, Build, Measure, Version
 from bilevel.study.report import write_report
 
 
@@ -148,3 +148,23 @@ def test_what_held_generated_code_is_said_and_a_weak_sandbox_aloud(tmp_path: Pat
         assert "Beware: in 1 of 4 runs the sandbox was weak: generated code can read and" in text
     write_report(study(runs[:2]), tmp_path)
     assert "Beware: in" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_arms_and_tasks_that_were_added_later_are_not_said_to_be_from_before(
+    tmp_path: Path,
+) -> None:
+    def version(at: str, arms: str, tasks: str) -> Version:
+        return Version(at, "f", f"[study]\nrepeats = 1\narms = [{arms}]\ntasks = [{tasks}]\n")
+
+    first = version("2026-01-01", '"A"', '"toy"')
+    later = version("2026-02-02", '"A", "C"', '"toy", "other"')
+    data = study([run("A", 0, 1.0, [0.9])], began="2026-01-01", versions=(first,))
+    write_report(data, tmp_path)
+    before = (tmp_path / "report.md").read_text(encoding="utf-8")
+    write_report(replace(data, versions=(first, later)), tmp_path)
+    after = (tmp_path / "report.md").read_text(encoding="utf-8")
+    entered = "rules entered: 2026-01-01, before the first run; arms and tasks as well"
+    assert f"{entered}\n" in before
+    assert "Added on" not in before
+    assert f"{entered}, but for those that were added later\n" in after
+    assert "Added on 2026-02-02, when results could be seen: arm C, task other." in after

@@ -6,6 +6,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from itertools import pairwise
 from typing import Any
 
 from bilevel.describe import one_line
@@ -48,7 +49,7 @@ def warnings(data: StudyData) -> Iterator[str]:
 
 
 def looks(data: StudyData) -> Iterator[str]:
-    """That the study grew after results could be seen, where it did."""
+    """That the study grew after results could be seen, where it did, and what that means."""
     repeats = list(dict.fromkeys(_study(v)["repeats"] for v in data.versions))
     if len(repeats) > 1:
         steps = " to ".join(str(n) for n in repeats)
@@ -56,6 +57,22 @@ def looks(data: StudyData) -> Iterator[str]:
             f"The study grew from {steps} repeats after its first results could be seen. p and "
             "intervals take no account of such looks; a p near its level should count for less."
         )
+    for at, new in _added(data.versions):
+        yield (
+            f"Added on {at}, when results could be seen: {', '.join(new)}. In repeats that were "
+            "there before, the runs of an added arm were made after those of the others, outside "
+            "the shuffle of their block: whatever else changed since then is in its differences."
+        )
+
+
+def _added(versions: Sequence[Version]) -> Iterator[tuple[str, list[str]]]:
+    """When the study's file got arms and tasks that it had not before, and which."""
+    for before, after in pairwise(versions):
+        old, now = _study(before), _study(after)
+        new = [f"arm {one_line(a)}" for a in now["arms"] if a not in old["arms"]]
+        new += [f"task {one_line(t)}" for t in now["tasks"] if t not in old["tasks"]]
+        if new:
+            yield after.at, new
 
 
 def provenance(data: StudyData, command: str) -> Iterator[Block]:
@@ -82,7 +99,8 @@ def provenance(data: StudyData, command: str) -> Iterator[Block]:
 def _facts(data: StudyData) -> Iterator[str]:
     yield f"study file, sha256: {data.file_hash}"
     if data.began:
-        yield f"rules and arms entered: {data.began}, before the first run"
+        later = ", but for those that were added later" if [*_added(data.versions)] else ""
+        yield f"rules entered: {data.began}, before the first run; arms and tasks as well{later}"
     if data.llm:
         yield f"LLM: {one_line(data.llm)}"
     weights = {model.name: f", weights with sha256 {model.sha256}" for model in MODELS}

@@ -191,6 +191,7 @@ def test_three_levels_share_what_they_have_in_common(tmp_path: Path) -> None:
     (mine,), (out,) = found["C"].mechanisms, found["sham"].mechanisms
     assert mine.sha == out.sha
     assert (mine.sham, out.sham, out.joined) == (False, True, None)
+    assert mine.generated
     assert mine.asked > 0 == out.asked
     # Equal until the first steering: every call of A up to it was made by whichever came first.
     first = [[c.key for c in logs[a, 0] if isinstance(c, Call)][:2] for a in arms]

@@ -119,6 +119,7 @@ def mechanism(sham: bool) -> StudyMechanism:
         changed=0 if sham else 10,
         faults=0,
         credit=None if sham else 0.2,
+        generated=True,
     )
 
 

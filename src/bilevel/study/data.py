@@ -39,10 +39,10 @@ class Build:
 class StudyMechanism:
     """A mechanism of one run. joined, left: steps, None where it never did.
 
-    origin: how it came to be ("hand" for shipped ones). sham: written by Level 2 and left out on
-    purpose. asked, changed: decisions, over all hooks; their share is the influence. faults: how
-    often it failed. credit: share of the run's decisions that differ without it (leave-one-out),
-    None where that was not worked out.
+    origin: how it came to be ("hand" for shipped ones); generated: by Level 2 in this very run.
+    sham: written by Level 2 and left out on purpose. asked, changed: decisions, over all hooks;
+    their share is the influence. faults: how often it failed. credit: share of the run's decisions
+    that differ without it (leave-one-out), None where that was not worked out.
     """
 
     sha: str
@@ -58,6 +58,7 @@ class StudyMechanism:
     changed: int
     faults: int
     credit: float | None = None
+    generated: bool = False
 
 
 @dataclass(frozen=True)

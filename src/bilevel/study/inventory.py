@@ -81,6 +81,7 @@ def inventory(
                 changed=changed.get(sha, 0),
                 faults=sum(isinstance(r, Fault) and r.layer == sha for r in records),
                 credit=credits.get(sha),
+                generated=sha in sessions,
             )
         )
     return tuple(made)

@@ -10,7 +10,7 @@ from bilevel.study import figures
 from bilevel.study import report_tables as tables
 from bilevel.study.analysis import FIGURES, Comparison, TaskResult
 from bilevel.study.arm_results import CURRENCIES, Currency, spent
-from bilevel.study.data import StudyData
+from bilevel.study.data import StudyData, StudyMechanism
 from bilevel.study.figures import Drawing, Pen
 from bilevel.study.report_document import Block, Code, Figure, Heading, Paragraph, Points
 from bilevel.study.report_gaps import ended_early, fresh_sentences, gaps
@@ -235,18 +235,29 @@ def _figure(name: str, drawing: Drawing, caption: str) -> Figure:
     return Figure(name, drawing.svg, caption, drawing.png)
 
 
+def _acted(found: Sequence[StudyMechanism]) -> str:
+    """How many took part, and how many of these did anything."""
+    joined = [m for m in found if m.joined is not None]
+    acted = sum(m.changed > 0 for m in joined)
+    return f"{len(joined)} of {len(found)} were on a stack, and {acted} changed a decision."
+
+
 def _mechanisms(data: StudyData) -> Iterator[Block]:
-    found = [(run, m) for run in data.runs for m in run.mechanisms]
+    found = [(run, m) for run in data.runs if run.status == "done" for m in run.mechanisms]
     if not found:
         return
-    joined = sum(m.joined is not None for _, m in found)
-    acted = sum(m.changed > 0 for _, m in found)
     yield Heading(2, "Mechanisms")
+    if written := [m for _, m in found if m.generated]:
+        yield Paragraph(f"Written by Level 2 in the run that has it: {_acted(written)}")
+    if given := [m for _, m in found if not m.generated]:
+        yield Paragraph(
+            f"Given to a run when it began, by hand or from the library: {_acted(given)}"
+        )
     yield Paragraph(
-        f"{joined} of {len(found)} were on a stack, and {acted} changed a decision. Influence: "
-        "share of the decisions that it was asked for and changed. Credit: share of the run's "
-        "decisions that differ when the run is decided again without it, mean over runs with its "
-        "95 % bootstrap interval; a dash where that was not worked out (--credit)."
+        "Counted once a run, in runs that are done. Influence: share of the decisions that it was "
+        "asked for and changed. Credit: share of the run's decisions that differ when the run is "
+        "decided again without it, mean over runs with its 95 % bootstrap interval; a dash where "
+        "that was not worked out (--credit)."
     )
     yield tables.mechanism_table(found)
     for sha, mechanism in {m.sha: m for _, m in found if m.source}.items():

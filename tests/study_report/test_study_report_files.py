@@ -168,3 +168,14 @@ def test_arms_and_tasks_that_were_added_later_are_not_said_to_be_from_before(
     assert "Added on" not in before
     assert f"{entered}, but for those that were added later\n" in after
     assert "Added on 2026-02-02, when results could be seen: arm C, task other." in after
+
+
+def test_the_figure_over_cost_says_whose_means_it_shows_and_that_they_are_held(
+    tmp_path: Path,
+) -> None:
+    runs = [run(arm, i, 1.0, [0.9, 0.8]) for i in range(3) for arm in "AC"]
+    runs[1] = replace(runs[1], tokens_at=())
+    write_report(study(runs), tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "A run keeps its best beyond what it spent" in text
+    assert "are left out; drawn: A 3 of 3, C 2 of 3." in text

@@ -204,9 +204,24 @@ def _costs(part: Part) -> Iterator[Block]:
         if any(spent(run, currency) for run in runs):
             name = f"{part.prefix}{currency}"
             yield Heading(3, f"At equal cost in {WORDS[currency]}")
-            caption = f"Mean gain over {WORDS[currency]} spent, all levels together."
+            caption = _over_cost(part.data, currency)
             yield _figure(name, figures.by_cost(part.data, currency, name, part.pen), caption)
             yield from _equal(part, currency)
+
+
+def _over_cost(data: StudyData, currency: Currency) -> str:
+    """What the figure shows, and of how many runs."""
+    told = [
+        f"{one_line(arm)} {n} of {len(done)}"
+        for arm in data.arms
+        if (done := data.done(arm)) and (n := sum(bool(spent(r, currency)) for r in done))
+    ]
+    return (
+        f"Mean gain over {WORDS[currency]} spent, all levels together. A run keeps its best beyond "
+        "what it spent, so that an arm's line holds the last values of its cheaper runs where only "
+        "dearer ones go on. Runs that spent none, or do not tell, are left out; drawn: "
+        f"{', '.join(told)}."
+    )
 
 
 def _equal(part: Part, currency: Currency) -> Iterator[Block]:

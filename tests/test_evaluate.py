@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -68,3 +69,9 @@ def test_a_record_gives_what_was_measured() -> None:
     assert trials(RecordedEvaluator(made, SPACE, LOSS)) == made
     with pytest.raises(StoreError):
         RecordedEvaluator(made, SPACE, LOSS).start(0, {"x": 0.25}, 3)
+
+
+def test_the_same_measured_again_keeps_an_outcome_of_its_own() -> None:
+    first = trials(inline("square"))
+    again = [replace(t, id=t.id + 3, seconds=t.seconds + 9) for t in first]
+    assert trials(RecordedEvaluator([*first, *again], SPACE, LOSS)) == first

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bilevel.assemble import conduct
+from bilevel.assemble import conduct, replayed
 from bilevel.attribution import influence, redecide
 from bilevel.errors import ConfigError
-from bilevel.model import Call, Decision, Fault, Run
+from bilevel.model import Call, Decision, Fault, Run, Trial
 from bilevel.planning import Settings, begin
 from bilevel.replay import replay
 from bilevel.stacks import layers
@@ -41,6 +41,18 @@ def test_a_stacked_run_is_attributed_and_replays(tmp_path: Path) -> None:
 def test_an_optimiser_without_llm_asks_nobody(tmp_path: Path) -> None:
     workspace, run = go(tmp_path, "random_search")
     assert not [r for r in workspace.records(run.id) if isinstance(r, Call)]
+
+
+@pytest.mark.parametrize("task", ["paper-mock", "bbob-f8-d5"])
+def test_racing_that_measures_what_was_measured_before_replays(tmp_path: Path, task: str) -> None:
+    workspace = Workspace(tmp_path)
+    settings = Settings(evals=8, llm="none", confirms=2, stack=("racing",))
+    run = begin(workspace, task, settings)
+    conduct(workspace, run, Scripted(reply), Silent())
+    records = workspace.records(run.id)
+    places = [(run.space.key(r.values), r.seed) for r in records if isinstance(r, Trial)]
+    assert len(set(places)) < len(places)
+    assert replayed(run, records).difference is None
 
 
 def test_a_mechanism_that_remembers_goes_on_from_the_last_run(tmp_path: Path) -> None:

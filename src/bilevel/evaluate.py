@@ -94,7 +94,11 @@ class InlineEvaluator:
 
 
 class RecordedEvaluator:
-    """Gives the outcomes that a run recorded. slots: as in that run."""
+    """Gives the outcomes that a run recorded, each to the trial of its number.
+
+    The same values and seed may have been measured more than once, each time with an outcome of
+    its own. slots: as in that run.
+    """
 
     def __init__(
         self, trials: Iterable[Trial], space: Space, objective: Objective, slots: int = 1
@@ -102,14 +106,16 @@ class RecordedEvaluator:
         self.slots = slots
         self._space = space
         self._objective = objective
-        self._trials = {(space.key(t.values), t.seed): t for t in trials}
+        self._trials = {t.id: t for t in trials}
         self._ready: list[Evaluated] = []
 
     def start(self, key: int, values: Values, seed: int) -> None:
-        """Look one up. Raises StoreError when the run never evaluated it."""
-        trial = self._trials.get((self._space.key(values), seed))
-        if trial is None:
-            raise StoreError(f"the record has no evaluation of {dict(values)} with seed {seed}")
+        """Look one up. Raises StoreError when the run's trial of that number is another one."""
+        trial, wanted = self._trials.get(key), (self._space.key(values), seed)
+        if trial is None or (self._space.key(trial.values), trial.seed) != wanted:
+            raise StoreError(
+                f"the record has no evaluation of {dict(values)} with seed {seed} as trial {key}"
+            )
         value = None if trial.score is None else self._objective.value(trial.score)
         outcome = Outcome(trial.status, value, trial.metrics, trial.error)
         self._ready.append(Evaluated(key, outcome, trial.seconds))

@@ -67,8 +67,10 @@ def test_a_bug_of_an_inline_function_is_let_through() -> None:
 def test_a_record_gives_what_was_measured() -> None:
     made = trials(inline("square"))
     assert trials(RecordedEvaluator(made, SPACE, LOSS)) == made
-    with pytest.raises(StoreError):
-        RecordedEvaluator(made, SPACE, LOSS).start(0, {"x": 0.25}, 3)
+    other = RecordedEvaluator(made, SPACE, LOSS)
+    other.start(0, {"x": 0.25}, 3)
+    with pytest.raises(StoreError, match=r"no evaluation of \{'x': 0.25\} with seed 3 as trial 0"):
+        other.finished()
 
 
 def test_the_same_measured_again_keeps_an_outcome_of_its_own() -> None:

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from bilevel.errors import StoreError
+from bilevel.mechanism import Mechanism, View
 from bilevel.model import (
     Call,
     Decision,
     Layering,
     MechanismSource,
+    Move,
     Proposal,
     Record,
     Session,
@@ -20,6 +22,7 @@ from bilevel.model import (
     Trial,
 )
 from bilevel.replay import replay
+from bilevel.stack import Layer
 from outer_worlds import (
     COUNTS,
     FAULTY,
@@ -64,6 +67,19 @@ def test_a_run_that_was_cut_short_replays_to_where_it_ends() -> None:
     log = recorded()
     for cut in range(len(log)):
         result = replay(replace(RUN, evals=8), log[:cut])
+        assert result.difference is None, f"cut after {cut}: {result.difference}"
+
+
+class TwoMoves(Mechanism):
+    def plan(self, view: View, moves: list[Move]) -> list[Move]:
+        return [m.edit(note=f"try {i}") for i in range(2) for m in moves]
+
+
+def test_a_run_that_was_cut_short_among_evaluations_at_a_time_replays_to_where_it_ends() -> None:
+    log, run = Log(), replace(RUN, evals=5, slots=3)
+    build(log, run=run, layers=[Layer("t", "two moves", TwoMoves())]).go()
+    for cut in range(len(log)):
+        result = replay(run, log[:cut], lambda: [Layer("t", "two moves", TwoMoves())])
         assert result.difference is None, f"cut after {cut}: {result.difference}"
 
 

@@ -108,20 +108,25 @@ class RecordedEvaluator:
         self._objective = objective
         self._trials = {t.id: t for t in trials}
         self._ready: list[Evaluated] = []
+        self._missing = ""
 
     def start(self, key: int, values: Values, seed: int) -> None:
-        """Look one up. Raises StoreError when the run's trial of that number is another one."""
+        """Look one up: the run's trial of that number, if it is of these values and this seed."""
         trial, wanted = self._trials.get(key), (self._space.key(values), seed)
         if trial is None or (self._space.key(trial.values), trial.seed) != wanted:
-            raise StoreError(
+            # Where the log ends among several that ran at a time, those before it stand.
+            self._missing = self._missing or (
                 f"the record has no evaluation of {dict(values)} with seed {seed} as trial {key}"
             )
+            return
         value = None if trial.score is None else self._objective.value(trial.score)
         outcome = Outcome(trial.status, value, trial.metrics, trial.error)
         self._ready.append(Evaluated(key, outcome, trial.seconds))
 
     def finished(self) -> list[Evaluated]:
-        """All that were started."""
+        """All that were found; raises StoreError where there is none, as the run has no such."""
+        if self._missing and not self._ready:
+            raise StoreError(self._missing)
         done, self._ready = self._ready, []
         return done
 

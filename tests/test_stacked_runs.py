@@ -55,6 +55,20 @@ def test_racing_that_measures_what_was_measured_before_replays(tmp_path: Path, t
     assert replayed(run, records).difference is None
 
 
+@pytest.mark.parametrize("name", ["random_search", "tpe", "gp", "cmaes"])
+def test_a_task_called_here_is_planned_one_by_one_in_the_run_and_in_its_replay(
+    tmp_path: Path, name: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    settings = Settings(evals=6, slots=4, llm="none", confirms=0, stack=(name,))
+    run = begin(workspace, "bbob-f8-d5", settings)
+    assert run.slots == 1
+    conduct(workspace, run, Scripted(reply), Silent())
+    records = workspace.records(run.id)
+    assert replayed(run, records).difference is None
+    assert all(redecide(run, records, layers(run)))
+
+
 def test_a_mechanism_that_remembers_goes_on_from_the_last_run(tmp_path: Path) -> None:
     workspace, first = go(tmp_path, "memory")
     assert first.states == {}

@@ -237,6 +237,7 @@ class Run:
     run notices a task that changed. evals: evaluations of proposals; baselines and confirmations
     are counted apart. baselines: measurements of the default configuration before the search, at
     least 2. confirms: fresh measurements of the winner after it. wall: seconds, None for no limit.
+    slots: evaluations that run at a time.
     llm: name of the model, llm_outer: of the one that Levels 1.5 and 2 ask, "" for the same.
     stack: mechanisms as NAME@SHA, lowest first; states: with what JSON state those begin that
     remember earlier runs, by sha. sources: by sha, the texts of those that are a user's own files.

@@ -24,7 +24,7 @@ from bilevel.protocols import Task
 from bilevel.sandbox.policy import Wall
 from bilevel.sandbox.sandboxed import held
 from bilevel.stacks import entries, needs_sandbox, remembered
-from bilevel.task_jobs import find_task, fingerprint
+from bilevel.task_jobs import at_a_time, find_task, fingerprint
 from bilevel.workspace import Workspace
 
 # What the scripts of shipped tasks import, all of it in the extra of the name `gpt`.
@@ -123,7 +123,7 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         mixed=settings.mixed,
         hypotheses=_hypotheses(task, settings),
         limits=settings.terms.limits,
-        slots=settings.slots,
+        slots=at_a_time(task, settings.slots),
         stack=stack,
         states=_states(workspace, task, settings),
         sources=own,

@@ -43,6 +43,11 @@ def evaluator_of(task: Task, executor: Executor) -> Evaluator:
     return JobEvaluator(task, executor)
 
 
+def at_a_time(task: Task, slots: int) -> int:
+    """How many evaluations of the task run at a time, of so many that may."""
+    return 1 if isinstance(task, FunctionTask) and task.inline else slots
+
+
 def try_baseline(name: str) -> Outcome:
     """What one evaluation of a task's own values gives, outside of any run. Raises as below."""
     return _baseline(name).outcome

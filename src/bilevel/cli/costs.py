@@ -33,7 +33,7 @@ from bilevel.cli.run_options import (
     stack_of,
 )
 from bilevel.cli.sandbox import Wall, prepare
-from bilevel.cli.terms import EVALS, Price
+from bilevel.cli.terms import EVALS, Price, Slots
 
 Measure = Annotated[
     bool,
@@ -67,7 +67,7 @@ def estimate(
     task: Annotated[str, typer.Argument(help="A task, as `run` takes it.")],
     evals: Annotated[int, typer.Option(help="Proposals to evaluate.")] = EVALS,
     llm: Llm = DEFAULT_LLM,
-    slots: Annotated[int, typer.Option(help="Evaluations that may run at a time.")] = 1,
+    slots: Slots = 1,
     baselines: Annotated[int | None, typer.Option(help="Measurements of the baseline.")] = None,
     confirms: Annotated[int | None, typer.Option(help="Measurements of the winner.")] = None,
     stack: Annotated[str, typer.Option(help="Search mechanisms, as `run` takes them.")] = "",

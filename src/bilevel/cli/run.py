@@ -44,7 +44,7 @@ from bilevel.cli.run_options import (
     stack_of,
 )
 from bilevel.cli.sandbox import Wall, prepare
-from bilevel.cli.terms import EVALS, Budget, Price, expect, split, terms_of
+from bilevel.cli.terms import EVALS, Budget, Price, Slots, expect, split, terms_of
 from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def run(
     wall: Annotated[
         str | None, typer.Option(help="Time after which no further step begins, as 8h or 1h30m.")
     ] = None,
-    slots: Annotated[int, typer.Option(help="Evaluations that may run at a time.")] = 1,
+    slots: Slots = 1,
     baselines: Annotated[
         int | None, typer.Option(help="Measurements of the baseline, at least 2.")
     ] = None,

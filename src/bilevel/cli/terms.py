@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from bilevel.workspace import Workspace
 
 EVALS = 30
+Slots = Annotated[
+    int,
+    typer.Option(
+        help="Evaluations that may run at a time. A task that is called in this process, as bbob, "
+        "is evaluated one by one."
+    ),
+]
 BUDGETS = "Budget"
 Budget = Annotated[
     str | None,

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from bilevel.assemble import conduct, replayed
+from bilevel.budget.terms import Terms
 from bilevel.cli.running import open_llm
 from bilevel.codec import dump_log, load_log
 from bilevel.ensemble import Cast, Pull, Several, asked, choose, members, models, models_text, pulls
@@ -123,6 +124,73 @@ def test_a_resumed_run_asks_the_same_models(tmp_path: Path) -> None:
     assert conduct(workspace, run, dying, Silent()).reason == "interrupted"
     assert conduct(workspace, run, ensemble(), Silent()).reason == "done"
     assert chosen(workspace.records(run.id)) == whole
+
+
+class CutAtCall(Silent):
+    """Ctrl-C just after a call was put on record, counted from 1."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def record(self, record: Record) -> None:
+        self.left -= isinstance(record, Call)
+        if isinstance(record, Call) and not self.left:
+            raise KeyboardInterrupt
+
+
+def priced() -> Several:
+    return Several(TWO, {name: Scripted(name, cost=None) for name in NAMES})
+
+
+def terms(good: float, bad: float = 1.0) -> Terms:
+    given = {"good": Rate(good, good, good), "bad": Rate(bad, bad, bad)}
+    return Terms(prices=given)
+
+
+PRICED = Settings(evals=10, llm=TWO, confirms=0, seed=2, terms=terms(9.0))
+
+
+@pytest.mark.parametrize("cut", [1, 3, 8])
+def test_a_run_with_prices_asks_the_same_models_whole_resumed_and_replayed(
+    tmp_path: Path, cut: int
+) -> None:
+    asked = []
+    for name, first in (("whole", Silent()), ("cut", CutAtCall(cut))):
+        (tmp_path / name).mkdir()
+        workspace, task = workspace_of(tmp_path / name)
+        run = begin(workspace, task, PRICED)
+        if conduct(workspace, run, priced(), first).reason == "interrupted":
+            assert conduct(workspace, run, priced(), Silent()).reason == "done"
+        records = workspace.records(run.id)
+        assert replayed(run, records).difference is None
+        asked.append(chosen(records))
+    assert asked[0] == asked[1]
+
+
+def test_prices_count_from_the_first_step_on(tmp_path: Path) -> None:
+    workspace, task = workspace_of(tmp_path)
+    made = []
+    for dear in (0.001, 1000.0):
+        run = begin(workspace, task, replace(PRICED, terms=terms(dear)))
+        conduct(workspace, run, priced(), Silent())
+        made.append(chosen(workspace.records(run.id)))
+    assert made[0] != made[1]
+
+
+def test_each_step_of_a_replay_goes_by_the_prices_that_it_went_by(tmp_path: Path) -> None:
+    workspace, task = workspace_of(tmp_path)
+    run = begin(workspace, task, PRICED)
+    assert conduct(workspace, run, priced(), CutAtCall(6)).reason == "interrupted"
+    conduct(workspace, run, priced(), Silent(), on=terms(0.001, 1000.0))
+    records = workspace.records(run.id)
+    old = [r for r in records if isinstance(r, Prices)][:2]
+    new = [r for r in records if isinstance(r, Prices)][2:]
+    assert len(new) == 2
+    first = [p.cost for p in pulls(records, 4)]
+    assert first == [p.cost for p in pulls([r for r in records if r not in new], 4)]
+    late = [r for r in records if r not in old]
+    assert [p.cost for p in pulls(records, 9)] == [p.cost for p in pulls(late, 9)]
+    assert replayed(run, records).difference is None
 
 
 def pull(model: str, gain: float, seconds: float = 1.0, cost: float | None = None) -> Pull:

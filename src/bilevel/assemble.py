@@ -135,7 +135,7 @@ def _edges(
         expired=budget.expired,
         watch=watcher.phase,
     )
-    cast = Cast(run, lambda: edges.records)
+    cast = Cast(run, edges.told)
     edges.tape = Tape(run.llm, llm, calls, edges.log, cast, budget)
     edges.layers = lambda: layers(run, edges.sandbox)
     if run.outer.beside:

@@ -20,10 +20,12 @@ from bilevel.library.proposer import STAND_IN, stand_in
 from bilevel.loop import Loop
 from bilevel.model import (
     Begun,
+    Call,
     Layering,
     MechanismSource,
     Opening,
     Phase,
+    Prices,
     Proposal,
     Record,
     Run,
@@ -71,6 +73,7 @@ class Edges:
     landings: Mapping[int, int] = field(default_factory=dict)
     lock: AbstractContextManager[object] = field(default_factory=RLock, init=False)
     _again: list[Record] = field(default_factory=list, init=False)
+    _paid: list[Call] = field(default_factory=list, init=False)
     verdicts: Verdicts = field(default_factory=lambda: Verdicts(()), init=False)
 
     def settle(self) -> None:
@@ -81,10 +84,18 @@ class Edges:
         self.recorded = self.recorded or list(self.records)
         self.verdicts = Verdicts(self.recorded)
         end = settled(self.records)
-        self._again = [timeless(r) for r in self.records[end:] if isinstance(r, Act | Begun)]
-        opened = [r for r in self.records[end:] if isinstance(r, Opening)]
-        self.records = [*self.records[:end], *opened]
+        cut = self.records[end:]
+        self._again = [timeless(r) for r in cut if isinstance(r, Act | Begun)]
+        self._paid = [r for r in cut if isinstance(r, Call)]
+        self.records = [*self.records[:end], *(r for r in cut if isinstance(r, Prices | Opening))]
         self.tape.spend(answered(self.records))
+
+    def told(self) -> list[Record]:
+        """The log so far, with the calls that were set aside: they are paid for, and on the tape.
+
+        What a model was asked counts so in a run that went on as it does in its replay.
+        """
+        return [*self._paid, *self.records]
 
     def log(self, record: Record) -> None:
         """Makes a record durable, unless it is, and part of the log so far; from any thread."""

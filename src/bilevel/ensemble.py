@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bilevel.budget.budget import bill
 from bilevel.errors import LLMRejected
-from bilevel.model import Call, Message, Prices, Record, Reply, Run, Trial
+from bilevel.model import Call, Message, Prices, Proposal, Record, Reply, Run, Trial
 from bilevel.protocols import LLM, Schema
 from bilevel.seeds import generator
 
@@ -106,8 +106,13 @@ class Cast:
 
 
 def pulls(records: Sequence[Record], step: int) -> list[Pull]:
-    """What the steps before `step` asked of which model, and what came of it, in order."""
-    prices = {r.model: r for r in records if isinstance(r, Prices)}
+    """What the steps before `step` asked of which model, and what came of it, in order.
+
+    All at the prices that were in force when `step` was decided.
+    """
+    decided = (i for i, r in enumerate(records) if isinstance(r, Proposal) and r.step >= step)
+    known = records[: next(decided, len(records))]
+    prices = {r.model: r for r in known if isinstance(r, Prices)}
     calls: dict[int, list[Call]] = {}
     trials: dict[int, list[tuple[float, bool]]] = {-1: []}  # scores, and whether a model's
     for record in records:

@@ -1,5 +1,7 @@
 """Runs over a stack of the shipped mechanisms, by name, through the real store."""
 
+import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from bilevel.assemble import conduct, replayed
 from bilevel.attribution import influence, redecide
 from bilevel.errors import ConfigError
-from bilevel.model import Call, Decision, Fault, Run, Trial
+from bilevel.model import Borrowed, Call, Decision, Fault, MechanismSource, Run, Trial
 from bilevel.planning import Settings, begin
 from bilevel.replay import replay
 from bilevel.stacks import layers
@@ -81,3 +83,47 @@ def test_a_mechanism_that_remembers_goes_on_from_the_last_run(tmp_path: Path) ->
 def test_an_unknown_mechanism_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean tabu"):
         go(tmp_path, "tabuu")
+
+
+MINE = """
+from bilevel.mechanism import Mechanism
+
+
+class Mine(Mechanism):
+    def accept(self, view, trial, keep):
+        return keep
+"""
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ("tabu ucb1 tabu", "this one has tabu twice; leave one of them out"),
+        ("{0}/mine.py {0}/mine.py", r"has {0}/mine\.py twice; leave"),
+        ("{0}/mine.py {0}/copy.py", r"copy\.py twice, whose text is that of {0}/mine\.py; leave"),
+    ],
+)
+def test_the_same_mechanism_twice_is_refused_before_anything_runs(
+    tmp_path: Path, stack: str, said: str
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "copy.py").write_text(MINE)
+    names = tuple(stack.format(tmp_path).split())
+    with pytest.raises(ConfigError, match=said.format(tmp_path)):
+        begin(Workspace(tmp_path), "paper-mock", Settings(llm="none", stack=names))
+
+
+def test_what_the_library_gives_is_refused_where_the_stack_holds_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    source = MechanismSource(hashlib.sha256(MINE.encode()).hexdigest(), "theirs", MINE)
+    for joins in (False, True):
+        loan = (Borrowed(source, "", 0.5, joins),)
+        settings = Settings(
+            llm="none", stack=(str(tmp_path / "mine.py"),), loan=loan, allow_weak=True
+        )
+        with (
+            pytest.raises(ConfigError, match="leave mine out of the stack, or the library")
+            if joins
+            else nullcontext()
+        ):
+            begin(Workspace(tmp_path), "paper-mock", settings)

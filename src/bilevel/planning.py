@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -133,7 +133,7 @@ def planned(workspace: Workspace, name: str, settings: Settings) -> Run:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=bilevel.__version__,
         machine=machine(),
-        library=_borrowed(workspace, task, settings),
+        library=_borrowed(workspace, task, settings, stack),
     )
     return replace(run, sandbox=_level(run, settings), allow_weak=settings.allow_weak)
 
@@ -182,11 +182,22 @@ def _hypotheses(task: Task, settings: Settings) -> bool:
     return settings.hypotheses
 
 
-def _borrowed(workspace: Workspace, task: Task, settings: Settings) -> tuple[Borrowed, ...]:
-    if settings.loan or not settings.library:
-        return settings.loan
-    entries = workspace.library.entries()
-    return borrow(entries, settings.library, task.name, task.space, settings.seed)
+def _borrowed(
+    workspace: Workspace, task: Task, settings: Settings, stack: Sequence[str]
+) -> tuple[Borrowed, ...]:
+    """What the run is given. Raises ConfigError where one that joins is on the stack already."""
+    found = settings.loan
+    if settings.library and not found:
+        known = workspace.library.entries()
+        found = borrow(known, settings.library, task.name, task.space, settings.seed)
+    for entry in stack:
+        name, _, sha = entry.rpartition("@")
+        if any(b.joins and b.source.sha == sha for b in found):
+            raise ConfigError(
+                f"a stack holds each mechanism once, and the library gives this run the text of "
+                f"{name} too; leave {name} out of the stack, or the library"
+            )
+    return found
 
 
 def _outer_model(settings: Settings) -> str:

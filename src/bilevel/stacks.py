@@ -31,8 +31,21 @@ def source(name: str) -> MechanismSource:
 
 
 def entries(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """A stack as a run keeps it: NAME@SHA, lowest first, and by sha the texts of files."""
+    """A stack as a run keeps it: NAME@SHA, lowest first, and by sha the texts of files.
+
+    Raises ConfigError, also where two names stand for the same text, as what a layer does is
+    known by its text.
+    """
     found = [source(name) for name in names]
+    first: dict[str, str] = {}
+    for name, sha in zip(names, (s.sha for s in found), strict=True):
+        if sha in first:
+            other = "" if first[sha] == name else f", whose text is that of {first[sha]}"
+            raise ConfigError(
+                f"a stack holds each mechanism once, and this one has {name} twice{other}; "
+                "leave one of them out"
+            )
+        first[sha] = name
     own = {s.sha: s.source for name, s in zip(names, found, strict=True) if name.endswith(".py")}
     return tuple(f"{s.name}@{s.sha}" for s in found), own
 

@@ -71,6 +71,7 @@ def test_groups_and_stacks_by_name() -> None:
     for wrong, said in (
         ("tabuu", "did you mean tabu"),
         ("tabu+plain", "plain"),
+        ("tabu+ucb1+tabu", "has tabu twice"),
         (",", "names none"),
     ):
         with pytest.raises(ConfigError, match=said):

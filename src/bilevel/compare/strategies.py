@@ -20,7 +20,8 @@ def stack(strategy: str) -> tuple[str, ...]:
 def named(text: str) -> tuple[str, ...]:
     """The strategies of a comma list, each once; `all`, `free` and `llm` stand for groups.
 
-    Raises ConfigError for an unknown mechanism, and for a file that is none.
+    Raises ConfigError for an unknown mechanism, for a file that is none, and for a stack with the
+    same one twice.
     """
     every = (PLAIN, *mechanisms.names())
     groups = {
@@ -31,8 +32,8 @@ def named(text: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for word in filter(None, (w.strip() for w in text.split(","))):
         found.update(dict.fromkeys(groups.get(word, (word,))))
-    for name in (n for strategy in found for n in stack(strategy)):
-        stacks.source(name)
+    for strategy in found:
+        stacks.entries(stack(strategy))
     if not found:
         raise ConfigError(
             "--strategies names none; give all, free, llm, or a list such as plain,tabu+ucb1"

@@ -2,6 +2,7 @@
 
 BilevelError
 ├── ConfigError           a file or option that the user wrote cannot be used
+│   └── BrokenPackage     another package fails to give the mechanism that it names
 ├── MissingExtra          a library of an optional extra is not installed
 ├── InvalidCandidate      values outside the space, or that the task refuses
 ├── LLMError              a completion could not be had
@@ -26,6 +27,10 @@ class BilevelError(Exception):
 
 
 class ConfigError(BilevelError):
+    pass
+
+
+class BrokenPackage(ConfigError):
     pass
 
 

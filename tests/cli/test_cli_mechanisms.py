@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bilevel.cli.cli import app, main
-from bilevel.mechanisms import names
+from bilevel.errors import ConfigError
+from bilevel.mechanisms import load, names, source
 from bilevel.prompts import render
+from packages import package
 
 GOOD = """
 from bilevel.mechanism import Mechanism
@@ -40,18 +42,6 @@ def refused(
         main()
     assert stopped.value.code == 1
     return capsys.readouterr().err
-
-
-def package(
-    folder: Path, name: str, entry: str, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An installed package of that name which adds a mechanism."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[bilevel.mechanisms]\n{entry}\n")
-    (folder / f"{name}.py").write_text(text)
-    monkeypatch.syspath_prepend(folder)
 
 
 def test_without_a_word_they_are_listed() -> None:
@@ -196,6 +186,35 @@ def test_a_broken_package_is_told_wherever_it_is_named(
     assert words in " ".join(mechanisms("list")[1].split())
     assert mechanisms("check", "mine") == (1, f"{words}\n")
     assert words in refused("show", "mine", monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_a_run_over_a_broken_package_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text, said in (
+        ("raises", "raise ValueError('no')", "ValueError: no"),
+        ("leaves", "raise SystemExit(3)", "SystemExit: 3"),
+        ("lacks", GOOD.replace("Mine", "Yours"), "AttributeError: module"),
+    ):
+        package(tmp_path / name, name, f"{name} = {name}:Mine", text, monkeypatch)
+        words = ["run", "paper-mock", "--levels", "1", "--stack", name, "--home", str(tmp_path)]
+        error = CliRunner().invoke(app, words).exception
+        assert isinstance(error, ConfigError)
+        assert f"the package {name} fails to give {name} ({name}:Mine): {said}" in str(error)
+
+
+def test_a_shipped_mechanism_stands_for_its_name_and_the_list_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, known = source("tabu"), names()
+    package(tmp_path, "mine_b", "tabu = mine_b:Mine", GOOD, monkeypatch)
+    assert source("tabu") == before
+    assert type(load("tabu")).__name__ == "Tabu"
+    assert names() == known
+    rows = {row["name"]: row for row in json.loads(mechanisms("list", "--json")[1])}
+    assert {name for name, row in rows.items() if row["hides"]} == {"tabu"}
+    words = "(Not the one of mine_b, which must give it another name.)"
+    assert words in " ".join(mechanisms("list")[1].split())
 
 
 def test_a_package_that_works_is_used_as_any_other(

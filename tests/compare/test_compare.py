@@ -25,6 +25,7 @@ from bilevel.stacks import layers
 from bilevel.tape.sharing import is_shared
 from bilevel.workspace import Workspace
 from comparable import reply, write_task
+from packages import package
 from screens import Shown
 from threelevels import held
 from worlds import LOSS, RUN, Log, Scripted, build
@@ -227,6 +228,26 @@ def test_a_missing_library_is_a_problem_of_one_row(
     assert made.words() == {"tpe": ["mechanism tpe needs optuna"]}
     assert set(made.runs) == {Cell("random_search", 0)}
     assert len(made.workspace.store.runs()) == 1
+
+
+def test_a_broken_package_is_a_problem_of_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path / "site", "broken", "broken = broken:Mine", "1 / 0", monkeypatch)
+    said = (
+        "the package broken fails to give broken (broken:Mine): ZeroDivisionError: division by "
+        "zero; mend or uninstall it"
+    )
+    assert "broken" in named("all")
+    assert named("broken,tabu+broken") == ("broken", "tabu+broken")
+    assert code_lines("broken") == 0
+    made = comparison(tmp_path, "broken", "random_search", evals=2)
+    go(made)
+    assert made.words() == {"broken": [said]}
+    assert made.left() == []
+    assert set(made.runs) == {Cell("random_search", 0)}
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        comparison(tmp_path, "broken")
 
 
 def test_a_strategy_that_fails_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

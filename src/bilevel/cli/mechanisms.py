@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,8 +33,13 @@ IMPORT = 60.0  # seconds that another package may take to be imported
 READ = """
 import json, sys
 from dataclasses import asdict
+from bilevel.errors import BrokenPackage
 from bilevel.mechanisms import source
-print("\\n" + json.dumps(asdict(source(sys.argv[1]))), flush=True)
+try:
+    found = source(sys.argv[1])
+except BrokenPackage as error:
+    raise error.__cause__
+print("\\n" + json.dumps(asdict(found)), flush=True)
 """
 
 
@@ -64,7 +68,8 @@ def list_mechanisms(
         if "error" in row:
             table.add_row(row["name"], "", "", row["error"], style="red")
         else:
-            table.add_row(row["name"], str(row["lines"]), _libraries(row), row["summary"])
+            words = f"{row['summary']}{_hides(row)}"
+            table.add_row(row["name"], str(row["lines"]), _libraries(row), words)
     console.print(table)
 
 
@@ -171,7 +176,7 @@ def _read(path: Path) -> str:
 
 def _row(name: str) -> dict[str, Any]:
     """A mechanism for the list; its error in place of the rest where it cannot be read."""
-    from bilevel.mechanisms import code_lines
+    from bilevel.mechanisms import code_lines, hidden
 
     try:
         found = _source(name)
@@ -185,6 +190,7 @@ def _row(name: str) -> dict[str, Any]:
         "libraries": libraries,
         "missing": [n for n in libraries if importlib.util.find_spec(n) is None],
         "sha": found.sha,
+        "hides": list(hidden(name)),
     }
 
 
@@ -193,19 +199,17 @@ def _source(name: str) -> MechanismSource:
 
     Raises ConfigError where another package cannot be imported.
     """
-    from bilevel.mechanisms import GROUP, source
+    from bilevel.mechanisms import other, package, source
     from bilevel.model import MechanismSource
 
-    points = metadata.entry_points(group=GROUP, name=name)
-    if not points:
+    point = other(name)
+    if point is None:
         return source(name)
     try:
         return MechanismSource(**json.loads(_printed(name)))
     except _Failed as error:
-        (point, *_) = points
-        package = point.dist.name if point.dist else point.value
         raise ConfigError(
-            f"the package {package} fails to give {name} ({point.value}): {error}; "
+            f"the package {package(point)} fails to give {name} ({point.value}): {error}; "
             "mend or uninstall it"
         ) from error
 
@@ -251,6 +255,13 @@ def _imported(source: str) -> list[str]:
 
 def _libraries(row: dict[str, Any]) -> str:
     return ", ".join(f"{n} (missing)" if n in row["missing"] else n for n in row["libraries"])
+
+
+def _hides(row: dict[str, Any]) -> str:
+    """What is said of packages whose mechanism has the name of a shipped one."""
+    if not row["hides"]:
+        return ""
+    return f" (Not the one of {', '.join(row['hides'])}, which must give it another name.)"
 
 
 def _say(text: str, style: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from bilevel import codec, mechanisms
 from bilevel.assemble import Watcher, conduct
-from bilevel.compare.strategies import FREE, PLAIN, stack
+from bilevel.compare.strategies import FREE, PLAIN, broken, stack
 from bilevel.errors import BilevelError, ConfigError, RunBusy
 from bilevel.model import Record, Run, Stop, Trial
 from bilevel.planning import Settings, enter, planned
@@ -131,16 +131,18 @@ class Comparison:
         self.plan = plan
         self.shares = shares
         self.runs: dict[Cell, Run] = {}
-        self.problems: dict[Cell, str] = {}
+        failing = {c: broken(plan.settings(c).stack) for c in plan.cells()}
+        self.problems = {cell: why for cell, why in failing.items() if why}
         self._since = since
         self._kinds: dict[tuple[object, ...], Run] = {}
-        self.prototype = self.planned(plan.cells()[0])
+        cells = [c for c in failing if c not in self.problems] or list(failing)
+        self.prototype = self.planned(cells[0])
         task, _ = find_task(plan.task)
         space, objective = self.prototype.space, self.prototype.objective
         self._sharing = Sharing(space, objective, task.deterministic, baselines) if shares else None
-        self._cells = {identity(self.planned(c)): c for c in plan.cells()}
+        self._cells = {identity(self.planned(c)): c for c in cells}
         self._names = {cell: name for name, cell in self._cells.items()}
-        self._kin = {_kin(self.planned(c)) for c in plan.cells()}
+        self._kin = {_kin(self.planned(c)) for c in cells}
         self._lenders: dict[str, int] = {}  # by run, its seed, of those with another stack
         self._begun: dict[str, Cell | None] = {}  # by run, None for those of no cell
         self._shared: dict[str, int] = {}  # by run, how much of its log is taken in
@@ -200,7 +202,7 @@ class Comparison:
         A strategy that cannot run is a problem, not the end. Raises KeyboardInterrupt when a run is
         interrupted, ConfigError when FAILURES runs in a row could not go on.
         """
-        waiting = [c for c in cells if c not in self.runs]
+        waiting = [c for c in cells if c in self._names and c not in self.runs]
         while waiting:
             busy = [cell for cell in waiting if not self._attend(cell, llm, screen)]
             if len(busy) == len(waiting):

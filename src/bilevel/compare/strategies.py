@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bilevel import mechanisms, stacks
-from bilevel.errors import ConfigError
+from bilevel.errors import BrokenPackage, ConfigError
 
 # The LLM at work, greedily, with no mechanism over it.
 PLAIN = "plain"
@@ -33,7 +35,7 @@ def named(text: str) -> tuple[str, ...]:
     for word in filter(None, (w.strip() for w in text.split(","))):
         found.update(dict.fromkeys(groups.get(word, (word,))))
     for strategy in found:
-        stacks.entries(stack(strategy))
+        broken(stack(strategy))
     if not found:
         raise ConfigError(
             "--strategies names none; give all, free, llm, or a list such as plain,tabu+ucb1"
@@ -41,7 +43,24 @@ def named(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def broken(names: Sequence[str]) -> str:
+    """Why a package fails to give one of these mechanisms, "" where none does.
+
+    That is for a row of a table to say. Raises ConfigError for all else that is wrong with them.
+    """
+    try:
+        stacks.entries(names)
+    except BrokenPackage as error:
+        return str(error)
+    return ""
+
+
 def code_lines(strategy: str) -> int:
-    """Lines of code of its mechanisms, neither blank, nor comment, nor docstring."""
+    """Lines of code of its mechanisms, neither blank, nor comment, nor docstring.
+
+    0 where a package fails to give one of them.
+    """
+    if broken(stack(strategy)):
+        return 0
     texts = [stacks.source(name).source for name in stack(strategy)]
     return sum(map(mechanisms.code_lines, texts))

@@ -1,7 +1,7 @@
 """Search mechanisms by name: one file each here, and those that other packages add.
 
 A package adds one by an entry point of the group `bilevel.mechanisms`, its name the mechanism's,
-its value `module:Class`.
+its value `module:Class`. One with the name of a file here stands back behind that file.
 """
 
 from __future__ import annotations
@@ -10,30 +10,54 @@ import ast
 import difflib
 import hashlib
 import inspect
+from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TypeVar
 
-from bilevel.errors import ConfigError, MissingExtra
+from bilevel.errors import BrokenPackage, ConfigError, MissingExtra
 from bilevel.mechanism import Mechanism
 from bilevel.model import MechanismSource
 
-__all__ = ["code_lines", "load", "names", "source"]
+__all__ = ["code_lines", "hidden", "load", "names", "other", "package", "source"]
 
 HERE = Path(__file__).parent
 GROUP = "bilevel.mechanisms"
+T = TypeVar("T")
 
 
 def names() -> tuple[str, ...]:
     """All mechanisms that `load` knows, those of other packages last."""
-    own = sorted(p.stem for p in HERE.glob("[!_]*.py"))
-    return (*own, *sorted(e.name for e in metadata.entry_points(group=GROUP)))
+    own = _own()
+    others = {e.name for e in metadata.entry_points(group=GROUP)}
+    return (*own, *sorted(others.difference(own)))
+
+
+def other(name: str) -> metadata.EntryPoint | None:
+    """What another package gives by this name, None where the name is ours or unknown."""
+    found = () if name in _own() else tuple(metadata.entry_points(group=GROUP, name=name))
+    return found[0] if found else None
+
+
+def hidden(name: str) -> tuple[str, ...]:
+    """Packages that give a mechanism of this name as well, which is ours and stands for it."""
+    points = metadata.entry_points(group=GROUP, name=name) if name in _own() else ()
+    return tuple(package(point) for point in points)
+
+
+def package(point: metadata.EntryPoint) -> str:
+    """The name of the package that gives it."""
+    return point.dist.name if point.dist else point.value
 
 
 def load(name: str) -> Mechanism:
-    """A fresh mechanism. Raises ConfigError for an unknown name, MissingExtra for its library."""
-    for point in metadata.entry_points(group=GROUP, name=name):
-        made: Mechanism = point.load()()
-        return made
+    """A fresh mechanism.
+
+    Raises ConfigError for an unknown name, BrokenPackage, and MissingExtra for its library.
+    """
+    point = other(name)
+    if point is not None:
+        return _given(point, lambda: _made(point))
     _path(name)
     try:
         module = import_module(f"{__name__}.{name}")
@@ -51,10 +75,15 @@ def load(name: str) -> Mechanism:
 
 
 def source(name: str) -> MechanismSource:
-    """A mechanism's text and identity, without importing it where it is one of these files."""
-    points = list(metadata.entry_points(group=GROUP, name=name))
-    if points:
-        text = inspect.getsource(inspect.getmodule(points[0].load()) or points[0].load())
+    """A mechanism's text and identity, without importing it where it is one of these files.
+
+    Raises ConfigError for an unknown name, and BrokenPackage.
+    """
+    point = other(name)
+    if point is not None:
+        text = _given(
+            point, lambda: inspect.getsource(inspect.getmodule(point.load()) or point.load())
+        )
     else:
         text = _path(name).read_text(encoding="utf-8")
     summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
@@ -71,6 +100,27 @@ def code_lines(text: str) -> int:
             docs.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     lines = enumerate(text.splitlines(), 1)
     return sum(n not in docs and line.strip()[:1] not in ("", "#") for n, line in lines)
+
+
+def _own() -> list[str]:
+    return sorted(p.stem for p in HERE.glob("[!_]*.py"))
+
+
+def _made(point: metadata.EntryPoint) -> Mechanism:
+    made: Mechanism = point.load()()
+    return made
+
+
+def _given(point: metadata.EntryPoint, get: Callable[[], T]) -> T:
+    """What another package's code gives. Raises BrokenPackage for whatever it raises."""
+    try:
+        return get()
+    except (Exception, SystemExit) as error:  # a wall: no package may end what names another
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise BrokenPackage(
+            f"the package {package(point)} fails to give {point.name} ({point.value}): {said}; "
+            "mend or uninstall it"
+        ) from error
 
 
 def _path(name: str) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bilevel.attribution import redecide
 from bilevel.errors import StoreError
 from bilevel.mechanism import Mechanism, View
 from bilevel.model import (
@@ -81,6 +82,46 @@ def test_a_run_that_was_cut_short_among_evaluations_at_a_time_replays_to_where_i
     for cut in range(len(log)):
         result = replay(run, log[:cut], lambda: [Layer("t", "two moves", TwoMoves())])
         assert result.difference is None, f"cut after {cut}: {result.difference}"
+
+
+class Counting(TwoMoves):
+    """Keeps what is evaluated beside others, and notes which they were."""
+
+    def __init__(self) -> None:
+        self.pending: dict[str, list[int]] = {}
+
+    def plan(self, view: View, moves: list[Move]) -> list[Move]:
+        assert view.pending == ()
+        return [m.edit(note=f"try {i}") for i in range(4) for m in moves]
+
+    def accept(self, view: View, trial: Trial, keep: bool) -> bool:
+        self.pending[str(trial.id)] = [d.id for d in view.pending]
+        return bool(view.pending)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_drafts_under_way_are_pending_in_a_run_its_resumption_and_its_replay(slots: int) -> None:
+    def layers() -> list[Layer]:
+        return [Layer("c", "counting", Counting())]
+
+    whole, run = Log(), replace(RUN, evals=8, slots=slots)
+    build(whole, run=run, layers=(made := layers())).go()
+    trials = [r for r in whole if isinstance(r, Trial) and r.draft is not None]
+    proposals = [r for r in whole if isinstance(r, Proposal)]
+    queues = {p.step: p.queue for p in proposals}
+    for trial in trials:
+        queue = queues[trial.draft.step]
+        after = queue[queue.index(trial.draft.id) + 1 :][: slots - 1]
+        assert made[0].mechanism.pending[str(trial.id)] == list(after)
+    assert any(t.kept for t in trials) == (slots > 1)
+    assert replay(run, whole, layers).difference is None
+    assert all(redecide(run, whole, layers()))
+    for cut in range(len(whole)):
+        again = Log(whole[:cut])
+        build(again, run=run, layers=layers()).go()
+        assert [r for r in again if isinstance(r, Trial)] == [
+            r for r in whole if isinstance(r, Trial)
+        ]
 
 
 def test_a_changed_acceptance_is_named() -> None:

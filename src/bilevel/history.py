@@ -113,7 +113,11 @@ class History:
         return statistics.stdev(scores) if len(scores) > 1 else None
 
     def view(self, *, step: int, slots: int, left: int, rng: random.Random) -> View:
-        """What a decision may know now. Needs a measured baseline."""
+        """What a decision may know now. Needs a measured baseline.
+
+        Pending are those that have begun for certain while the first of the queue is decided on:
+        of `slots` at a time the others. Whether more have follows from the clock alone.
+        """
         assert self.incumbent is not None
         assert self.best is not None
         return View(
@@ -124,6 +128,7 @@ class History:
             step=step,
             slots=slots,
             left=left,
+            pending=tuple(self.pending()[1:slots]),
             frozen=self.steering.frozen,
             guidance=self.steering.guidance,
             strategy=self.steering.strategy,

@@ -17,7 +17,8 @@ class View:
     """What a mechanism may know: read-only, and equal for equal histories.
 
     trials: the first baseline and all search trials, in order. incumbent: the trial that new
-    moves start from, best: the one with the highest score so far. pending: drafts being evaluated.
+    moves start from, best: the one with the highest score so far. pending: drafts being
+    evaluated while `accept` decides on another, in their order; none with one slot.
     step: number of this step, from 0. slots: evaluations that can run at a time. left: evaluations
     still in the budget. frozen: parameters that may not change. guidance, strategy: what steering
     says, "" if nothing. noise: standard deviation of the baseline's score, None before two

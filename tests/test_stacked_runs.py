@@ -80,6 +80,38 @@ def test_a_mechanism_that_remembers_goes_on_from_the_last_run(tmp_path: Path) ->
     assert replay(second, workspace.records(second.id), lambda: layers(second)).difference is None
 
 
+COUNTS = """
+from bilevel.mechanism import Mechanism
+
+
+class Counts(Mechanism):
+    remembers = {remembers}
+
+    def __init__(self):
+        self.seen = 0
+
+    def accept(self, view, trial, keep):
+        self.seen += 1
+        return keep
+"""
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_file_of_ones_own_remembers_where_it_says_so(tmp_path: Path, remembers: bool) -> None:
+    (tmp_path / "counts.py").write_text(COUNTS.format(remembers=remembers))
+    workspace = Workspace(tmp_path / "state")
+    stack = ("random_search", str(tmp_path / "counts.py"))
+    settings = Settings(evals=2, llm="none", confirms=0, stack=stack, allow_weak=True)
+    seen = []
+    for _ in range(2):
+        run = begin(workspace, "paper-mock", settings)
+        conduct(workspace, run, Scripted(reply), Silent())
+        records = workspace.records(run.id)
+        seen.append([r.state for r in records if isinstance(r, Decision)][-1])
+        assert replayed(run, records).difference is None
+    assert seen == ['{"seen": 2}', '{"seen": 4}' if remembers else '{"seen": 2}']
+
+
 def test_an_unknown_mechanism_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean tabu"):
         go(tmp_path, "tabuu")

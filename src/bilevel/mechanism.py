@@ -173,7 +173,8 @@ class Mechanism:
 
     Each hook gets the decision made below it and returns its own. Hooks are pure: no I/O, no
     clock, randomness from `view.rng` only. State is the attributes of `self`, JSON values only.
-    A mechanism that `remembers` starts with the state it had at the end of the task's last run.
+    A mechanism that `remembers` starts with the state it had at the end of the task's last run; a
+    file of one's own says so by `remembers = True` in its class.
     """
 
     remembers: ClassVar[bool] = False

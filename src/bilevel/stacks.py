@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,10 +92,28 @@ def _shipped(run: Run, name: str, sha: str) -> Layer:
     return Layer(sha, name, mechanisms.load(name))
 
 
+def _remembers(name: str) -> bool:
+    """Whether a mechanism says that it does; a file is read for it, and not run here."""
+    if not name.endswith(".py"):
+        return mechanisms.load(name).remembers
+    tree = ast.parse(source(name).source)
+    body = [line for made in tree.body if isinstance(made, ast.ClassDef) for line in made.body]
+    said = {
+        ast.unparse(target): line.value
+        for line in body
+        if isinstance(line, ast.Assign | ast.AnnAssign)
+        for target in (line.targets if isinstance(line, ast.Assign) else [line.target])
+    }
+    value = said.get("remembers")
+    return isinstance(value, ast.Constant) and value.value is True
+
+
 def remembered(store: Store, task: str, stack: Sequence[str]) -> dict[str, str]:
-    """By sha, the last state in this task's earlier runs of each mechanism that remembers."""
-    shipped = [name for name in stack if not name.endswith(".py")]
-    wanted = {mechanisms.source(n).sha for n in shipped if mechanisms.load(n).remembers}
+    """By sha, the last state in this task's earlier runs of each mechanism that remembers.
+
+    A user's own file is the same mechanism as long as its text is. Raises ConfigError.
+    """
+    wanted = {source(name).sha for name in stack if _remembers(name)}
     states: dict[str, str] = {}
     for run in store.runs() if wanted else []:
         if run.task == task:

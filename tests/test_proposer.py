@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 
 import traces
 from bilevel.history import History
-from bilevel.model import Draft, Move, Proposal, Refusal, Space, Trial
+from bilevel.model import Draft, Move, Outcome, Proposal, Refusal, Space, Trial, Values
 from bilevel.offers import GAP, schema
-from bilevel.prompting import HISTORY_LINES, history_lines, messages
+from bilevel.prompting import HISTORY_LINES, figure, history_lines, messages
 from bilevel.proposer import Proposer
 from bilevel.seeds import generator
 from bilevel.tape.tape import Tape
 from traces import T
-from worlds import LOSS, RUN, SPACE, Log, Scripted, build, says
+from worlds import LOSS, RUN, SPACE, Instant, Log, Scripted, build, loss, says
 
 HERE = Path(__file__).parent
 
@@ -38,6 +39,47 @@ def test_the_prompt_is_this_text() -> None:
     history = a_run(9)
     system, user = messages("A toy.", LOSS, history, view_of(history), Move(note="be bold"))
     assert f"{system.content}\n=====\n{user.content}\n" == (HERE / "prompt.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "said"),
+    [
+        (0.0, (), "0.0000"),
+        (0.001, (), "0.0010"),
+        (-2.51598, (), "-2.5160"),
+        (123456.0, (), "123456.0000"),
+        (3e-5, (2.516, 2.51597), "0.0000"),
+        (3e-5, (), "3e-05"),
+        (-3.14159e-5, (None,), "-3.142e-05"),
+        (4.2e-6, (7.2e-6, 3e-6), "4.2e-06"),
+        (0.0, (7.2e-6,), "0.0000"),
+    ],
+)
+def test_a_number_keeps_four_decimals_unless_all_it_stands_for_is_smaller(
+    value: float, beside: tuple[float | None, ...], said: str
+) -> None:
+    assert figure(value, *beside) == said
+
+
+def test_a_metric_far_below_one_is_shown_with_what_changed_in_it() -> None:
+    def tiny(values: Values, seed: int) -> Outcome:
+        found = loss(values, seed)
+        return found if found.value is None else replace(found, value=found.value * 1e-5)
+
+    log = Log()
+    build(log, evals=9, evaluator=Instant(measure=tiny)).go()
+    history = History(SPACE, log)
+    lines = "\n".join(history_lines(LOSS, history))
+    assert "0.0000" not in lines
+    for trial in history.search():
+        if trial.score is not None:
+            assert f"{-trial.score:.4g}" in lines
+    assert re.search(r"\de-0\d (better|worse) than #0", lines)
+    tried = next(t for t in history.trials if t.role == "search" and t.score is not None)
+    again = says(**tried.values)
+    refusal, _ = propose(history, again, again)
+    assert isinstance(refusal, Refusal)
+    assert f"repeats #{tried.id} (loss {-(tried.score or 0):.4g})" in refusal.reason
 
 
 def test_each_prompt_extends_the_one_before_up_to_the_request() -> None:

@@ -59,6 +59,11 @@ May be frozen: none. At least 4 stay open.
 Frozen: MATRIX_LR. Not tried since the search moved, so consider opening: MATRIX_LR."""
 
 
+def test_a_gain_far_below_one_is_said() -> None:
+    _, llm = steer(history(down("TOTAL_BATCH_SIZE", 2e-6), up(LR, -1e-6)), wishes())
+    assert "best gain 2e-06, 0 failures since" in llm.calls[0][1].content
+
+
 def test_without_hypotheses_both_levels_begin_alike_too() -> None:
     made, llm = history(*TRIALS), ScriptedLLM([wishes()])
     steerer = Steerer("A toy.", VAL_BPB, Tape("scripted", llm), 7, hypotheses=False)

@@ -30,6 +30,7 @@ from bilevel.steering_words import plain
 HISTORY_LINES = 60
 SHORTER = (30, 12, 4)  # lines in their place, one after the other, where a prompt was too long
 BLOCKS = 3  # a third of the lines leaves at a time
+FINE = 1e-3
 ERROR_CHARS = 160
 UNTRIED_SHOWN = 3
 WHY = ', and "hypothesis", at most 12 words why that should help'
@@ -180,7 +181,8 @@ def _result(objective: Objective, history: History, trial: Trial, base: Trial) -
     if gain == 0.0:
         verdict = f"as #{base.id}"
     else:
-        verdict = f"{abs(gain):.4f} {'better' if gain > 0 else 'worse'} than #{base.id}"
+        size = figure(abs(gain), trial.score, base.score)
+        verdict = f"{size} {'better' if gain > 0 else 'worse'} than #{base.id}"
     defaults = history.space.defaults()
     kept = ", kept" if trial.kept else ""
     if kept and history.space.changed(defaults, base.values):
@@ -232,7 +234,17 @@ def _against_default(space: Space, values: Values) -> str:
 
 
 def _score(objective: Objective, trial: Trial) -> str:
-    return trial.status if trial.score is None else f"{objective.value(trial.score):.4f}"
+    return trial.status if trial.score is None else figure(objective.value(trial.score))
+
+
+def figure(value: float, *beside: float | None, sign: str = "") -> str:
+    """A score, or a difference of scores, as the LLM reads it: four decimals.
+
+    Four significant digits where these say little: where it is not 0, and it and the scores beside
+    it, for a difference those it is of, are all below FINE. sign: "+" to write that as well.
+    """
+    size = max(abs(v) for v in (value, *beside) if v is not None)
+    return f"{value:{sign}.4g}" if value and size < FINE else f"{value:{sign}.4f}"
 
 
 def _metric(objective: Objective, trial: Trial) -> str:

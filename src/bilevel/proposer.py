@@ -11,7 +11,7 @@ from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Draft, Message, Move, Objective, Prompt, Refusal, Value, Values
 from bilevel.offers import open_names, schema
-from bilevel.prompting import HISTORY_LINES, messages, shortened
+from bilevel.prompting import HISTORY_LINES, figure, messages, shortened
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.tape.tape import Tape
@@ -158,7 +158,7 @@ def _repeats(history: History, objective: Objective, values: Values, seed: int) 
         return ""
     if trial.score is None:
         return f"it repeats #{trial.id}, which ended as {trial.status}"
-    return f"it repeats #{trial.id} ({objective.metric} {objective.value(trial.score):.4f})"
+    return f"it repeats #{trial.id} ({objective.metric} {figure(objective.value(trial.score))})"
 
 
 def _same(view: View, changes: dict[str, Value]) -> str:

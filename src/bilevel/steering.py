@@ -15,7 +15,7 @@ from bilevel.errors import InvalidCandidate, OverBudget
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import Message, Objective, Prompt, Steering, Strategy
-from bilevel.prompting import HISTORY_LINES, history_lines, shortened, system, task_text
+from bilevel.prompting import HISTORY_LINES, figure, history_lines, shortened, system, task_text
 from bilevel.prompts import render
 from bilevel.seeds import derive
 from bilevel.steering_rules import Evidence, freezable, grant, least_open, offered, weigh
@@ -262,8 +262,9 @@ def _facts(history: History, view: View, evidence: dict[str, Evidence]) -> list[
 def _fact(view: View, e: Evidence) -> str:
     number = view.space[e.name].kind in ("float", "int")
     where = f", {e.below} below and {e.above} above its value now" if number else ""
-    gained = e.gain is not None and e.gain > 0
-    gain = f"best gain {e.gain:.4f}, {e.failed} failures since" if gained else "no gain"
+    gain = "no gain"
+    if e.gain is not None and e.gain > 0:
+        gain = f"best gain {figure(e.gain, view.best.score)}, {e.failed} failures since"
     left = f"still to test alone: {', '.join(e.sides)}" if e.sides else "all sides failed"
     return f"{e.name}: {e.tried} tries{where}, {gain}; {left}"
 

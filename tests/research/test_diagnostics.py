@@ -77,6 +77,12 @@ def test_the_lines_say_what_was_tried_and_what_never() -> None:
     assert "directions never tried: MATRIX_LR down, ADAM_BETA1 down" in text
 
 
+def test_scores_and_gains_far_below_one_are_said() -> None:
+    text = lines(T({"MATRIX_LR": 0.08}, 2e-6), T({"MATRIX_LR": 0.2}, -1e-6))
+    assert "loss: -0.0000 at the start, -2e-06 now (#1)" in text
+    assert "MATRIX_LR: changed 2 times (2 up, 0 down), best gain +2e-06" in text
+
+
 def test_no_direction_is_offered_that_the_bounds_do_not_leave() -> None:
     low = GPT["WARMUP_RATIO"].bounds[0]
     assert GPT["WARMUP_RATIO"].default == low

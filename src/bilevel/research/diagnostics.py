@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bilevel.history import History
 from bilevel.mechanism import View, started_from
 from bilevel.model import Objective, Value
+from bilevel.prompting import figure
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _best(view: View, objective: Objective) -> str:
     if not scored or view.best.score is None or scored[0].score is None:
         return ""
     first, best = (objective.value(s) for s in (scored[0].score, view.best.score))
-    return f"{objective.metric}: {first:.4f} at the start, {best:.4f} now (#{view.best.id})"
+    return f"{objective.metric}: {figure(first)} at the start, {figure(best)} now (#{view.best.id})"
 
 
 def _refused(history: History) -> list[str]:
@@ -109,7 +110,9 @@ def _untried(view: View, row: Tried) -> list[str]:
 
 
 def _row(view: View, row: Tried) -> str:
-    best = "no score" if row.best is None else f"best gain {row.best:+.4f}"
+    best = "no score"
+    if row.best is not None:
+        best = f"best gain {figure(row.best, view.best.score, sign='+')}"
     failed = f", {row.failed} failed" if row.failed else ""
     frozen = ", frozen" if row.name in view.frozen else ""
     number = view.space[row.name].kind in ("float", "int")

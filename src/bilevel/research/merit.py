@@ -19,6 +19,7 @@ from bilevel.model import (
     Run,
     Trial,
 )
+from bilevel.prompting import figure
 from bilevel.resuming import ADD
 from bilevel.stack import Layer
 
@@ -59,7 +60,10 @@ class Merit:
 
     def text(self) -> str:
         """The same in one line, for a prompt."""
-        gained = f", best gain {max(self.gains):+.4f}" if self.gains else ""
+        gained = ""
+        if self.gains:
+            scores = (t.score for t in self.touched)
+            gained = f", best gain {figure(max(self.gains), *scores, sign='+')}"
         faults = f", {self.faults} faults" if self.faults else ""
         state = f"taken out: {self.left}" if self.left else "on the stack"
         return (

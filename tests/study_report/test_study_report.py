@@ -15,7 +15,7 @@ pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib")
 
 from pages import Page, read
-from reported import HOSTILE, SOURCE, mechanism, mixed, run, study
+from reported import HOSTILE, SOURCE, mixed, run, study
 
 from bilevel.study.analysis import analyse
 from bilevel.study.data import AnalysisPlan, Hypothesis, StudyData
@@ -167,17 +167,6 @@ def test_mechanisms_are_listed_with_source_influence_and_credit(page: Page) -> N
         ("sham", "left out on purpose", "never asked", "-"),
     }
     assert SOURCE.rstrip() in page.text
-
-
-def test_mechanisms_of_level_2_and_those_given_to_a_run_are_counted_apart(tmp_path: Path) -> None:
-    own = replace(mechanism(sham=False), changed=0)
-    given = replace(mechanism(sham=False), sha="cd" * 32, generated=False)
-    runs = [run("C", i, 1.0, [0.9], mechanisms=(own, given)) for i in range(2)]
-    runs.append(replace(run("C", 2, 1.0, [0.9], mechanisms=(own,)), status="open"))
-    write_report(study(runs), tmp_path)
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "has it: 2 of 2 were on a stack, and 0 changed a decision" in text
-    assert "library: 2 of 2 were on a stack, and 2 changed a decision" in text
 
 
 def test_what_made_it_is_in_it(page: Page) -> None:

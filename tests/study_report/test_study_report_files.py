@@ -13,7 +13,7 @@ pytest.importorskip("scipy", reason="the statistics of a study need scipy")
 pytest.importorskip("matplotlib", reason="the figures of a study need matplotlib")
 
 from pages import read
-from reported import mixed, run, study
+from reported import mechanism, mixed, run, study
 
 from bilevel.study.analysis import analyse
 from bilevel.study.data import AnalysisPlan, Build, Measure, Version
@@ -168,6 +168,17 @@ def test_arms_and_tasks_that_were_added_later_are_not_said_to_be_from_before(
     assert "Added on" not in before
     assert f"{entered}, but for those that were added later\n" in after
     assert "Added on 2026-02-02, when results could be seen: arm C, task other." in after
+
+
+def test_mechanisms_of_level_2_and_those_given_to_a_run_are_counted_apart(tmp_path: Path) -> None:
+    own = replace(mechanism(sham=False), changed=0)
+    given = replace(mechanism(sham=False), sha="cd" * 32, generated=False)
+    runs = [run("C", i, 1.0, [0.9], mechanisms=(own, given)) for i in range(2)]
+    runs.append(replace(run("C", 2, 1.0, [0.9], mechanisms=(own,)), status="open"))
+    write_report(study(runs), tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "has it: 2 of 2 were on a stack, and 0 changed a decision" in text
+    assert "library: 2 of 2 were on a stack, and 2 changed a decision" in text
 
 
 def test_the_figure_over_cost_says_whose_means_it_shows_and_that_they_are_held(

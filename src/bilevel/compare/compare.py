@@ -176,8 +176,7 @@ class Comparison:
 
     def failed(self, strategy: str, seed: int) -> Run | None:
         """The last run of a cell whose baseline failed, None where there is none."""
-        begun = self._begun_alive(Cell(strategy, seed))
-        dead = [name for name, alive in begun.items() if not alive]
+        dead = [n for n, alive in self._begun_alive(Cell(strategy, seed)).items() if not alive]
         return self.workspace.store.run(dead[-1]) if dead else None
 
     def logs(self) -> dict[str, list[tuple[Run, list[Record]]]]:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from bilevel import doctor, planning
+from bilevel import doctor
 from bilevel.cli import run as cli_run
 from bilevel.cli import sandbox as cli_sandbox
 from bilevel.cli.cli import app
@@ -22,7 +22,7 @@ from bilevel.planning import Settings
 from bilevel.sandbox import wasm
 from bilevel.sandbox.errors import SandboxRefused
 from bilevel.sandbox.policy import Wall
-from bilevel.sandbox.sandboxed import Sandbox
+from bilevel.sandbox.sandboxed import Sandbox, held
 from bilevel.workspace import Workspace
 from comparable import write_task
 
@@ -124,7 +124,7 @@ def test_a_guest_that_does_not_come_up_is_no_reason_to_allow_less(
 
     monkeypatch.setattr(cli_run, "prepare", lambda *_: None)
     monkeypatch.setattr(Sandbox, "level", refuse)
-    planning._held.cache_clear()
+    held.cache_clear()
     result = bilevel("run", "task.toml", *FREE, "--sandbox", "wasm")
     assert isinstance(result.exception, SandboxRefused)
     assert "--allow-weak-sandbox" not in str(result.exception)

@@ -128,7 +128,7 @@ class History:
             step=step,
             slots=slots,
             left=left,
-            pending=tuple(self.pending()[1:slots]),
+            pending=tuple(self.pending()[1:slots]) if slots > 1 else (),
             frozen=self.steering.frozen,
             guidance=self.steering.guidance,
             strategy=self.steering.strategy,

@@ -46,7 +46,7 @@ class View:
     def by_tag(self, tag: str) -> list[Trial]:
         """Trials whose move carried this tag, in order; spaces part the tags of several layers."""
         moves = [(t, t.draft.move.tag) for t in self.trials if t.draft is not None]
-        return [t for t, said in moves if said == tag or tag in said.split()]
+        return [t for t, said in moves if said == tag or (" " in said and tag in said.split())]
 
     def base(self, move: Move) -> Trial:
         """The trial that a move starts from: its first parent, else the incumbent.

@@ -192,9 +192,9 @@ def test_a_run_over_a_broken_package_is_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text, said in (
-        ("raises", "raise ValueError('no')", "ValueError: no"),
-        ("leaves", "raise SystemExit(3)", "SystemExit: 3"),
-        ("lacks", GOOD.replace("Mine", "Yours"), "AttributeError: module"),
+        ("raises", "raise ValueError('no')", "exit status 1, ValueError: no"),
+        ("leaves", "raise SystemExit(3)", "exit status 3, without a word"),
+        ("lacks", GOOD.replace("Mine", "Yours"), "exit status 1, AttributeError: module"),
     ):
         package(tmp_path / name, name, f"{name} = {name}:Mine", text, monkeypatch)
         words = ["run", "paper-mock", "--levels", "1", "--stack", name, "--home", str(tmp_path)]
@@ -228,7 +228,7 @@ def test_a_package_that_works_is_used_as_any_other(
 def test_a_package_that_never_finishes_its_import_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bilevel.cli.mechanisms.IMPORT", 0.5)
+    monkeypatch.setattr("bilevel.mechanisms._packages.IMPORT", 0.5)
     package(tmp_path, "stuck", "stuck = stuck:Mine", "while True: pass", monkeypatch)
     code, output = mechanisms("check", "stuck")
     assert (code, "it takes over 0.5 s to import" in output) == (1, True)

@@ -235,8 +235,8 @@ def test_a_broken_package_is_a_problem_of_one_row(
 ) -> None:
     package(tmp_path / "site", "broken", "broken = broken:Mine", "1 / 0", monkeypatch)
     said = (
-        "the package broken fails to give broken (broken:Mine): ZeroDivisionError: division by "
-        "zero; mend or uninstall it"
+        "the package broken fails to give broken (broken:Mine): exit status 1, ZeroDivisionError: "
+        "division by zero; mend or uninstall it"
     )
     assert "broken" in named("all")
     assert named("broken,tabu+broken") == ("broken", "tabu+broken")

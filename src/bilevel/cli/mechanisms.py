@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +18,6 @@ from bilevel.errors import ConfigError
 
 if TYPE_CHECKING:
     from bilevel.conformance.mechanism import Conformance
-    from bilevel.model import MechanismSource
     from bilevel.sandbox import policy
 
 mechanisms = typer.Typer(
@@ -29,18 +26,6 @@ mechanisms = typer.Typer(
 )
 console = Console(markup=False)
 CALL = 5.0  # seconds that a hook of a checked file may take
-IMPORT = 60.0  # seconds that another package may take to be imported
-READ = """
-import json, sys
-from dataclasses import asdict
-from bilevel.errors import BrokenPackage
-from bilevel.mechanisms import source
-try:
-    found = source(sys.argv[1])
-except BrokenPackage as error:
-    raise error.__cause__
-print("\\n" + json.dumps(asdict(found)), flush=True)
-"""
 
 
 @mechanisms.callback()
@@ -79,10 +64,11 @@ def show(name: Annotated[str, typer.Argument(help="A mechanism's name.")]) -> No
 
     What is printed is a file to begin one of your own with: > mine.py
     """
+    from bilevel.mechanisms import source
     from bilevel.prompts import render
 
     page = "".join(f"# {line}".rstrip() + "\n" for line in render("contract").splitlines())
-    sys.stdout.write(f"{_source(name).source}\n\n{page}")
+    sys.stdout.write(f"{source(name).source}\n\n{page}")
 
 
 @mechanisms.command()
@@ -121,10 +107,10 @@ def check(
 def _check_name(name: str) -> tuple[list[str], str]:
     """Problems of a mechanism that can be loaded by name, and what was tried."""
     from bilevel.conformance.mechanism import examine
-    from bilevel.mechanisms import load
+    from bilevel.mechanisms import load, source
 
     try:
-        text = _source(name)
+        text = source(name)
     except ConfigError as error:
         return [str(error)], ""
     found = examine(lambda: load(name))
@@ -176,10 +162,10 @@ def _read(path: Path) -> str:
 
 def _row(name: str) -> dict[str, Any]:
     """A mechanism for the list; its error in place of the rest where it cannot be read."""
-    from bilevel.mechanisms import code_lines, hidden
+    from bilevel.mechanisms import code_lines, hidden, source
 
     try:
-        found = _source(name)
+        found = source(name)
     except ConfigError as error:
         return {"name": name, "error": str(error)}
     libraries = _imported(found.source)
@@ -192,54 +178,6 @@ def _row(name: str) -> dict[str, Any]:
         "sha": found.sha,
         "hides": list(hidden(name)),
     }
-
-
-def _source(name: str) -> MechanismSource:
-    """A mechanism's text, read without importing another package here.
-
-    Raises ConfigError where another package cannot be imported.
-    """
-    from bilevel.mechanisms import other, package, source
-    from bilevel.model import MechanismSource
-
-    point = other(name)
-    if point is None:
-        return source(name)
-    try:
-        return MechanismSource(**json.loads(_printed(name)))
-    except _Failed as error:
-        raise ConfigError(
-            f"the package {package(point)} fails to give {name} ({point.value}): {error}; "
-            "mend or uninstall it"
-        ) from error
-
-
-class _Failed(Exception):
-    """A process did not do what it was for."""
-
-
-def _printed(name: str) -> str:
-    """What READ prints last, in a process of its own, whatever a foreign import does to it.
-
-    Raises _Failed with its exit status and its last words.
-    """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", READ, name],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=IMPORT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _Failed(f"it takes over {IMPORT:g} s to import") from error
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or ["without a word"]
-        raise _Failed(f"exit status {done.returncode}, {words[-1]}")
-    return done.stdout.splitlines()[-1]
 
 
 def _imported(source: str) -> list[str]:

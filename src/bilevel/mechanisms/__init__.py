@@ -10,20 +10,17 @@ import ast
 import difflib
 import hashlib
 import inspect
-from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TypeVar
 
-from bilevel.errors import BrokenPackage, ConfigError, MissingExtra
+from bilevel.errors import ConfigError, MissingExtra
 from bilevel.mechanism import Mechanism
+from bilevel.mechanisms._packages import GROUP, package, text_of
 from bilevel.model import MechanismSource
 
-__all__ = ["code_lines", "hidden", "load", "names", "other", "package", "source"]
+__all__ = ["code_lines", "hidden", "load", "names", "source"]
 
 HERE = Path(__file__).parent
-GROUP = "bilevel.mechanisms"
-T = TypeVar("T")
 
 
 def names() -> tuple[str, ...]:
@@ -33,7 +30,7 @@ def names() -> tuple[str, ...]:
     return (*own, *sorted(others.difference(own)))
 
 
-def other(name: str) -> metadata.EntryPoint | None:
+def _other(name: str) -> metadata.EntryPoint | None:
     """What another package gives by this name, None where the name is ours or unknown."""
     found = () if name in _own() else tuple(metadata.entry_points(group=GROUP, name=name))
     return found[0] if found else None
@@ -45,19 +42,16 @@ def hidden(name: str) -> tuple[str, ...]:
     return tuple(package(point) for point in points)
 
 
-def package(point: metadata.EntryPoint) -> str:
-    """The name of the package that gives it."""
-    return point.dist.name if point.dist else point.value
-
-
 def load(name: str) -> Mechanism:
     """A fresh mechanism.
 
     Raises ConfigError for an unknown name, BrokenPackage, and MissingExtra for its library.
     """
-    point = other(name)
+    point = _other(name)
     if point is not None:
-        return _given(point, lambda: _made(point))
+        text_of(point)
+        made: Mechanism = point.load()()
+        return made
     _path(name)
     try:
         module = import_module(f"{__name__}.{name}")
@@ -75,17 +69,12 @@ def load(name: str) -> Mechanism:
 
 
 def source(name: str) -> MechanismSource:
-    """A mechanism's text and identity, without importing it where it is one of these files.
+    """A mechanism's text and identity, without importing it here.
 
     Raises ConfigError for an unknown name, and BrokenPackage.
     """
-    point = other(name)
-    if point is not None:
-        text = _given(
-            point, lambda: inspect.getsource(inspect.getmodule(point.load()) or point.load())
-        )
-    else:
-        text = _path(name).read_text(encoding="utf-8")
+    point = _other(name)
+    text = text_of(point) if point is not None else _path(name).read_text(encoding="utf-8")
     summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     return MechanismSource(hashlib.sha256(text.encode()).hexdigest(), name, text, summary)
 
@@ -104,23 +93,6 @@ def code_lines(text: str) -> int:
 
 def _own() -> list[str]:
     return sorted(p.stem for p in HERE.glob("[!_]*.py"))
-
-
-def _made(point: metadata.EntryPoint) -> Mechanism:
-    made: Mechanism = point.load()()
-    return made
-
-
-def _given(point: metadata.EntryPoint, get: Callable[[], T]) -> T:
-    """What another package's code gives. Raises BrokenPackage for whatever it raises."""
-    try:
-        return get()
-    except (Exception, SystemExit) as error:  # a wall: no package may end what names another
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise BrokenPackage(
-            f"the package {package(point)} fails to give {point.name} ({point.value}): {said}; "
-            "mend or uninstall it"
-        ) from error
 
 
 def _path(name: str) -> Path:

@@ -8,6 +8,7 @@ from fake_openai import Answer, Request, completion, message, refusal, serving
 
 from bilevel.errors import ConfigError, MissingExtra, WeightsError
 from bilevel.llm.connect import connect
+from bilevel.llm.gbnf import gbnf
 from bilevel.llm.providers import PROVIDERS
 from bilevel.model import Message
 from bilevel.protocols import LLM
@@ -134,7 +135,7 @@ def at(name: str, url: str, environ: dict[str, str] = KEYS) -> LLM:
         ("ollama", "json_schema", {"max_tokens": 5}),
         ("lmstudio", "json_schema", {"max_tokens": 5}),
         ("vllm", "json_schema", {"max_tokens": 5}),
-        ("llamacpp", "json_schema", {"max_tokens": 5}),
+        ("llamacpp", "gbnf", {"max_tokens": 5, "response_format": None, "grammar": gbnf(SCHEMA)}),
         pytest.param("anthropic", "narrow_schema", {"max_tokens": 5}, marks=needs_anthropic),
     ],
 )

@@ -16,7 +16,10 @@ import pytest
 from bilevel.errors import ContextTooLong, LLMUnavailable, MissingExtra, WeightsError
 from bilevel.llm import embedded, weights
 from bilevel.llm.embedded import EmbeddedLLM, cores
+from bilevel.llm.forms import FORMS
+from bilevel.llm.http import HttpLLM
 from bilevel.model import TOO_LONG, Message
+from bilevel.schemas import misfit
 
 MODEL = "smollm2-135m"
 SCHEMA = {
@@ -26,6 +29,33 @@ SCHEMA = {
         "value": {"type": "integer", "minimum": 1, "maximum": 9},
     },
     "required": ["name", "value"],
+    "additionalProperties": False,
+}
+WIDE = {
+    "type": "object",
+    "properties": {
+        "changes": {
+            "type": "array",
+            "items": {
+                "anyOf": [
+                    {
+                        "type": "object",
+                        "properties": {
+                            "name": {"const": "LR"},
+                            "value": {"type": "number", "minimum": -0.021, "maximum": 1.7},
+                        },
+                        "required": ["name", "value"],
+                        "additionalProperties": False,
+                    },
+                    SCHEMA,
+                ]
+            },
+            "minItems": 1,
+            "maxItems": 2,
+        },
+        "hypothesis": {"type": "string", "minLength": 2, "maxLength": 60},
+    },
+    "required": ["changes", "hypothesis"],
     "additionalProperties": False,
 }
 SYSTEM = Message("system", "You tune a small model. " + "DEPTH is from 1 to 9. LR is too. " * 5)
@@ -62,6 +92,21 @@ def test_a_reply_fits_the_schema(llm: EmbeddedLLM) -> None:
     assert reply.tokens_in > 100
     assert 0 < reply.tokens_out <= 60
     assert llm.name == "smollm2-135m@embedded"
+
+
+@pytest.mark.weights
+def test_llama_cpp_holds_a_model_to_our_grammar(llm: EmbeddedLLM) -> None:
+    llm.complete(talk(1), seed=1, max_tokens=1)
+    assert llm._server is not None
+    server = HttpLLM(f"{llm._server.url}/v1", MODEL, llm._server.key, forms=FORMS)
+    try:
+        for seed in range(6):
+            reply = server.complete(talk(3), WIDE, seed=seed, max_tokens=120)
+            assert reply.form == "gbnf"
+            assert misfit(reply.text, WIDE) == ""
+            assert "\n" not in reply.text
+    finally:
+        server.close()
 
 
 @pytest.mark.weights
@@ -168,7 +213,10 @@ def test_the_server_ends_with_its_parent(cached: None, tmp_path: Path, how: str)
             f"""
             import threading, sys
             from bilevel.llm.embedded import EmbeddedLLM
-            from bilevel.model import TOO_LONG, Message
+            from bilevel.llm.forms import FORMS
+from bilevel.llm.http import HttpLLM
+from bilevel.model import TOO_LONG, Message
+from bilevel.schemas import misfit
             llm = EmbeddedLLM({MODEL!r})
             def ask():
                 llm.complete([Message("user", "hello")], seed=1, max_tokens=3)

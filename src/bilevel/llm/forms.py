@@ -1,5 +1,6 @@
 """The ways in which a server can be held to a JSON schema, from the strongest to the weakest.
 
+gbnf: llama.cpp's server gets the schema as a grammar that also holds numbers within their bounds.
 json_schema: it gets the schema and lets the model write nothing else. narrow_schema: the same with
 the subset of JSON Schema that every provider takes; what is left out is checked afterwards. tool:
 the model must call a function whose parameters fit the schema. json_object: it writes some JSON
@@ -14,11 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from bilevel.llm.asking import bare
+from bilevel.llm.gbnf import Inexpressible, gbnf
 from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
-Form = Literal["json_schema", "narrow_schema", "tool", "json_object", "text"]
+Form = Literal["gbnf", "json_schema", "narrow_schema", "tool", "json_object", "text"]
 FORMS: tuple[Form, ...] = get_args(Form)
+USUAL = FORMS[1:]  # of a server that is not known to be llama.cpp's
 TOOL = "reply"
 # Refused by OpenAI's strict mode ("Structured outputs", section "Supported schemas").
 LENGTHS = frozenset({"minLength", "maxLength"})
@@ -43,6 +46,17 @@ class Manner:
 
     form: Form
     without: frozenset[str] = frozenset()
+
+
+def suited(form: Form, schema: Schema | None) -> Form:
+    """The form, or the next weaker one for a schema that it cannot express."""
+    if form != "gbnf" or schema is None:
+        return form
+    try:
+        gbnf(schema)
+    except Inexpressible:
+        return "json_schema"
+    return form
 
 
 def narrow(schema: Schema, drop: Collection[str]) -> Schema:

@@ -17,6 +17,7 @@ from bilevel.llm.ask import Ask
 from bilevel.llm.completion import Completion, Counted
 from bilevel.llm.faults import Refused, Retry, disguised
 from bilevel.llm.forms import LENGTHS, TOOL, Manner, narrow, told_schema
+from bilevel.llm.gbnf import gbnf
 from bilevel.llm.remote import Common, RemoteLLM
 from bilevel.llm.wire import Streamed, plain, plain_faults
 from bilevel.model import Reply
@@ -64,7 +65,10 @@ class HttpLLM(RemoteLLM):
         request[limit] = ask.max_tokens + self.room
         left_out = self._without | manner.without
         request = {name: value for name, value in request.items() if name not in left_out}
-        request |= {"extra_body": self._extra_body, "messages": plain(ask.messages)}
+        extra = self._extra_body
+        if manner.form == "gbnf" and ask.schema is not None:
+            extra = {**extra, "grammar": gbnf(ask.schema)}
+        request |= {"extra_body": extra, "messages": plain(ask.messages)}
         return request | _formatted(ask, manner)
 
     @contextmanager
@@ -103,7 +107,7 @@ class HttpLLM(RemoteLLM):
 def _formatted(ask: Ask, manner: Manner) -> dict[str, Any]:
     """The fields that hold the model to the schema."""
     schema, form = ask.schema, manner.form
-    if schema is None:
+    if schema is None or form == "gbnf":
         return {}
     if form in ("json_schema", "narrow_schema"):
         sent = narrow(schema, LENGTHS) if form == "narrow_schema" else schema

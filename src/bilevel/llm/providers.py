@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bilevel.llm.forms import FORMS, Form
+from bilevel.llm.forms import FORMS, USUAL, Form
 from bilevel.llm.naming import TEMPERATURE
 
 # Services take the narrow form of a schema; what more it says is checked here anyway.
-NARROW: tuple[Form, ...] = FORMS[1:]
+NARROW: tuple[Form, ...] = USUAL[1:]
 THINKING_TOKENS = 4096
 LOCAL_SECONDS = 600.0
 
@@ -30,7 +30,7 @@ class Provider:
     api: Literal["openai", "anthropic"] = "openai"
     temperature: float | None = TEMPERATURE
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    forms: tuple[Form, ...] = FORMS
+    forms: tuple[Form, ...] = USUAL
     without: frozenset[str] = frozenset()
     room: int = 0
     timeout: float = 180.0
@@ -78,5 +78,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "ollama": Provider("http://localhost:11434/v1", timeout=LOCAL_SECONDS),
     "lmstudio": Provider("http://localhost:1234/v1", timeout=LOCAL_SECONDS),
     "vllm": Provider("http://localhost:8000/v1", timeout=LOCAL_SECONDS),
-    "llamacpp": Provider("http://localhost:8080/v1", model="default", timeout=LOCAL_SECONDS),
+    "llamacpp": Provider(
+        "http://localhost:8080/v1", model="default", forms=FORMS, timeout=LOCAL_SECONDS
+    ),
 }

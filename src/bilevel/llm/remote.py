@@ -24,7 +24,7 @@ from pydantic_core import from_json
 from bilevel.errors import ConfigError, LLMUnavailable
 from bilevel.llm.ask import Ask, judged_by_text
 from bilevel.llm.faults import Hopeless, Refused, Retry, rejection, shown, too_long
-from bilevel.llm.forms import FORMS, Form, Manner, heeds, lifted
+from bilevel.llm.forms import USUAL, Form, Manner, heeds, lifted, suited
 from bilevel.llm.limits import Limiter, Rates
 from bilevel.llm.memory import Memory
 from bilevel.llm.naming import TEMPERATURE, label
@@ -78,7 +78,7 @@ class RemoteLLM(ABC):
         busy_attempts: int = BUSY_ATTEMPTS,
         temperature: float | None = TEMPERATURE,
         name: str = "",
-        forms: Sequence[Form] = FORMS,
+        forms: Sequence[Form] = USUAL,
         room: int = 0,
         memory: Memory | None = None,
         limiter: Limiter | None = None,
@@ -209,6 +209,7 @@ class RemoteLLM(ABC):
 
     def _send(self, ask: Ask, manner: Manner) -> Reply:
         """One request and its reply. Raises Retry, Refused or Hopeless."""
+        manner = replace(manner, form=suited(manner.form, ask.schema))
         request = self._request(ask, manner)
         length = sum(len(message.content) for message in ask.messages)
         most = int(length / CHARS_PER_TOKEN) + ask.max_tokens + self.room
@@ -262,7 +263,7 @@ class RemoteLLM(ABC):
         if ask.schema is not None:
             self._unheeded = 0 if heeds(reply, ask.schema) else self._unheeded + 1
             weaker = [f for f in self._forms[self._forms.index(manner.form) + 1 :]
-                      if not f.endswith("_schema")]  # fmt: skip
+                      if manner.form == "gbnf" or not f.endswith("_schema")]  # fmt: skip
             if self._unheeded >= UNHEEDED and weaker:
                 why = f"{self._unheeded} replies in a row did not fit the schema under it"
                 self._settle(replace(manner, form=weaker[0]), why)

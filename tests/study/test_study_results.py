@@ -13,6 +13,7 @@ from bilevel.model import Message, Opening, Record, Reply, Stop, Trial
 from bilevel.study import replaying
 from bilevel.study.data import Fresh, StudyData
 from bilevel.study.harness import Study
+from bilevel.study.progress import Pace, standing
 from bilevel.study.provenance import Provenance
 from bilevel.study.results import stored, study_data, study_run, worked_out
 from comparable import reply
@@ -72,6 +73,10 @@ def test_a_run_whose_baseline_failed_is_reported_with_its_reason(tmp_path: Path)
     later = study(tmp_path, file)  # another process, which tried nothing yet
     logs, problems = stored(later)
     assert problems == {}
+    for arm in standing(later, Pace(later)):
+        (why,) = arm.problems
+        assert (arm.done, arm.open) == (0, 0)
+        assert "its baseline failed" in why
     found = study_data(file, logs)
     assert [(r.status, bool(r.run_id), r.baseline) for r in found.runs] == [
         ("problem", True, None),

@@ -154,6 +154,9 @@ def status(file: records.File, home: Home = HERE, as_json: AsJson = False) -> No
         took = "-" if row.seconds is None else clock(row.seconds)
         table.add_row(row.task, row.arm, row.about, f"{row.done}/{row.wanted}", str(row.open), took)
     out_console.print(table)
+    for row in found:
+        for problem in row.problems:
+            out_console.print(f"{row.task}, {row.arm}: {problem}", markup=False, soft_wrap=True)
     if said:
         out_console.print(said, soft_wrap=True)
     if left:

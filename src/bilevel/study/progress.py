@@ -19,7 +19,8 @@ SLACK = 60.0  # seconds between two records beyond what the second one took; mor
 @dataclass(frozen=True)
 class ArmStanding:
     """An arm on a task. open: begun and not ended. seconds: of its ended runs, without pauses and
-    without what they took over from others; mean, None before the first."""
+    without what they took over from others; mean, None before the first. problems: why runs are
+    missing."""
 
     task: str
     arm: str
@@ -104,6 +105,9 @@ def standing(study: Study, pace: Pace) -> list[ArmStanding]:
             begun = [c for c in cells if c not in done and comparison.find(arm, c.seed)]
             seconds = pace.arm(task, arm)
             why = [comparison.problems[c] for c in cells if c in comparison.problems]
+            unmade = [c for c in cells if c not in comparison.runs]
+            dead = [run for c in unmade if (run := comparison.failed(arm, c.seed))]
+            why += [f"{run.id}: its baseline failed; why: bilevel show {run.id}" for run in dead]
             found.append(
                 ArmStanding(
                     task=task,

@@ -95,21 +95,6 @@ def test_a_reply_fits_the_schema(llm: EmbeddedLLM) -> None:
 
 
 @pytest.mark.weights
-def test_llama_cpp_holds_a_model_to_our_grammar(llm: EmbeddedLLM) -> None:
-    llm.complete(talk(1), seed=1, max_tokens=1)
-    assert llm._server is not None
-    server = HttpLLM(f"{llm._server.url}/v1", MODEL, llm._server.key, forms=FORMS)
-    try:
-        for seed in range(6):
-            reply = server.complete(talk(3), WIDE, seed=seed, max_tokens=120)
-            assert reply.form == "gbnf"
-            assert misfit(reply.text, WIDE) == ""
-            assert "\n" not in reply.text
-    finally:
-        server.close()
-
-
-@pytest.mark.weights
 def test_the_seed_decides(llm: EmbeddedLLM) -> None:
     first, again, other = (
         llm.complete(talk(3), seed=seed, max_tokens=30).text for seed in (5, 5, 6)
@@ -213,10 +198,7 @@ def test_the_server_ends_with_its_parent(cached: None, tmp_path: Path, how: str)
             f"""
             import threading, sys
             from bilevel.llm.embedded import EmbeddedLLM
-            from bilevel.llm.forms import FORMS
-from bilevel.llm.http import HttpLLM
-from bilevel.model import TOO_LONG, Message
-from bilevel.schemas import misfit
+            from bilevel.model import TOO_LONG, Message
             llm = EmbeddedLLM({MODEL!r})
             def ask():
                 llm.complete([Message("user", "hello")], seed=1, max_tokens=3)
@@ -283,3 +265,20 @@ def test_cores_keep_to_a_container_quota(tmp_path: Path, monkeypatch: pytest.Mon
     assert cores() == free
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert cores() == 1
+
+
+@pytest.mark.weights
+def test_llama_cpp_holds_a_model_to_our_grammar(cached: None) -> None:
+    llm = EmbeddedLLM(MODEL)
+    llm.complete(talk(1), seed=1, max_tokens=1)
+    assert llm._server is not None
+    server = HttpLLM(f"{llm._server.url}/v1", MODEL, llm._server.key, forms=FORMS)
+    try:
+        for seed in range(6):
+            reply = server.complete(talk(3), WIDE, seed=seed, max_tokens=120)
+            assert reply.form == "gbnf"
+            assert misfit(reply.text, WIDE) == ""
+            assert "\n" not in reply.text
+    finally:
+        server.close()
+        llm.close()

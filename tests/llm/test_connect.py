@@ -10,6 +10,7 @@ from bilevel.errors import ConfigError, MissingExtra, WeightsError
 from bilevel.llm.connect import connect
 from bilevel.llm.gbnf import gbnf
 from bilevel.llm.providers import PROVIDERS
+from bilevel.llm.remote import UNHEEDED
 from bilevel.model import Message
 from bilevel.protocols import LLM
 
@@ -154,6 +155,33 @@ def test_each_provider_is_asked_in_its_own_way(
     assert ("temperature" in body) is (name not in ("openai", "anthropic"))
     assert ("seed" in body) is (name not in ("gemini", "anthropic"))
     assert ("tools" in body) is (form == "tool")
+
+
+def test_llamacpp_gets_as_a_schema_what_a_grammar_cannot_say() -> None:
+    patterned = {
+        "type": "object",
+        "properties": {"x": {"type": "string", "pattern": "^a+$"}},
+        "required": ["x"],
+    }
+    with serving() as fake:
+        fake.answers = [completion('{"x": "aa"}'), completion('{"x": 1}')]
+        llm = at("llamacpp", fake.url)
+        forms = [llm.complete(ASK, s, seed=1, max_tokens=5).form for s in (patterned, SCHEMA)]
+        llm.close()
+    assert forms == ["json_schema", "gbnf"]
+    first, second = (request.body for request in fake.requests)
+    assert first["response_format"]["json_schema"]["schema"] == patterned
+    assert "grammar" not in first
+    assert "response_format" not in second
+
+
+def test_llamacpp_whose_grammar_is_not_heeded_gets_the_schema_next() -> None:
+    with serving() as fake:
+        fake.answers = [completion("I think that")] * UNHEEDED + [completion('{"x": 1}')]
+        llm = at("llamacpp", fake.url)
+        forms = [llm.complete(ASK, SCHEMA, seed=1, max_tokens=5).form for _ in fake.answers[:]]
+        llm.close()
+    assert forms == ["gbnf"] * UNHEEDED + ["json_schema"]
 
 
 def test_a_reply_in_another_form_is_found_once_for_all_runs() -> None:

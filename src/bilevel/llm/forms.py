@@ -10,6 +10,7 @@ object, and is told the schema. text: it is told the schema.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from bilevel.llm.gbnf import Inexpressible, gbnf
 from bilevel.model import UNUSABLE, Message, Reply
 from bilevel.protocols import Schema
 
+log = logging.getLogger(__name__)
 Form = Literal["gbnf", "json_schema", "narrow_schema", "tool", "json_object", "text"]
 FORMS: tuple[Form, ...] = get_args(Form)
 USUAL = FORMS[1:]  # of a server that is not known to be llama.cpp's
@@ -54,7 +56,8 @@ def suited(form: Form, schema: Schema | None) -> Form:
         return form
     try:
         gbnf(schema)
-    except Inexpressible:
+    except Inexpressible as error:
+        log.info("this schema goes as json_schema, not as a grammar: %s", error)
         return "json_schema"
     return form
 

@@ -35,11 +35,11 @@ def gbnf(schema: Schema) -> str:
 
 def _value(schema: Schema, rules: dict[str, str]) -> str:
     """An expression for the schema; what it is made of becomes rules, equal parts one rule."""
-    known = _KINDS.get("anyOf" if "anyOf" in schema else schema.get("type", ""))
     if "const" in schema:
         return _literal(schema["const"])
     if "enum" in schema:
         return _either([_literal(value) for value in schema["enum"]])
+    known = _KINDS.get("anyOf" if "anyOf" in schema else str(schema.get("type")))
     if known is None or "pattern" in schema:
         raise Inexpressible(f"no grammar is known for {json.dumps(schema)[:80]}")
     body = known(schema, rules)

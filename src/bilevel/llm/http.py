@@ -65,9 +65,7 @@ class HttpLLM(RemoteLLM):
         request[limit] = ask.max_tokens + self.room
         left_out = self._without | manner.without
         request = {name: value for name, value in request.items() if name not in left_out}
-        extra = self._extra_body
-        if manner.form == "gbnf" and ask.schema is not None:
-            extra = {**extra, "grammar": gbnf(ask.schema)}
+        extra = self._extra_body | _grammar(ask, manner)
         request |= {"extra_body": extra, "messages": plain(ask.messages)}
         return request | _formatted(ask, manner)
 
@@ -102,6 +100,13 @@ class HttpLLM(RemoteLLM):
         # OpenAI's models that think: "Use 'max_completion_tokens' instead."
         if names("max_completion_tokens") and self._token_limit == "max_tokens":
             yield "max_tokens"
+
+
+def _grammar(ask: Ask, manner: Manner) -> dict[str, str]:
+    """The field that only llama.cpp's server knows, and that therefore goes in the extra body."""
+    if ask.schema is None or manner.form != "gbnf":
+        return {}
+    return {"grammar": gbnf(ask.schema)}
 
 
 def _formatted(ask: Ask, manner: Manner) -> dict[str, Any]:

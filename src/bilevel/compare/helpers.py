@@ -115,11 +115,21 @@ def interruptible() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
 
 
+def become_helper() -> None:
+    """Make this process one of several, which the first one ends.
+
+    A library that would start processes of its own must not here (scikit-learn's forest, of which
+    SMAC makes one a step, warns of it each time), and is told so before it is loaded.
+    """
+    interruptible()
+    os.environ["JOBLIB_MULTIPROCESSING"] = "0"
+
+
 def _help(parent: int, home: Path, plan: Plan, cells: Sequence[Cell], shares: bool) -> None:
     def refuse(spec: str) -> LLM:
         raise LLMUnavailable("this run was begun without an LLM, and is gone on with elsewhere")
 
-    interruptible()
+    become_helper()
     # What a helper cannot do the first process meets as well, and says so.
     with suppress(KeyboardInterrupt, BilevelError):
         comparison = Comparison(Workspace(home), plan, shares)

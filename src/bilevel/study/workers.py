@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bilevel.compare.helpers import OnDemand, Silent, at_work, interruptible
+from bilevel.compare.helpers import OnDemand, Silent, at_work, become_helper
 from bilevel.errors import BilevelError, LLMUnavailable
 from bilevel.model import Message, Reply
 from bilevel.protocols import LLM, Schema
@@ -174,7 +174,7 @@ def _serve(pipe: Connection, models: Shared) -> None:
 
 
 def _work(parent: int, assignment: Assignment, pipe: Connection) -> None:
-    interruptible()
+    become_helper()
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     # What a worker cannot do the first process meets as well, and says so.
     with pipe, suppress(KeyboardInterrupt, BilevelError):

@@ -138,3 +138,27 @@ def wait_for(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_some_tasks_first_and_the_others_with_the_next_command(tmp_path: Path) -> None:
+    write(tmp_path)
+    shutil.copy(tmp_path / "task.toml", tmp_path / "other.toml")
+    said = (tmp_path / "study.toml").read_text()
+    both = said.replace('tasks = ["task.toml"]', 'tasks = ["task.toml", "other.toml"]')
+    (tmp_path / "study.toml").write_text(both)
+    refused = bilevel("study", "run", "study.toml", "--only", "third.toml", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "no task of this study: third.toml; it has task.toml, other.toml" in refused.stderr
+    some = bilevel(
+        "study", "run", "study.toml", "--only", "other.toml", "--parallel", "2", cwd=tmp_path
+    )
+    assert some.returncode == 0, some.stderr
+    assert some.stderr.startswith("toy-study: 4 runs, 0 there already; 1 tasks"), some.stderr
+    assert "these are whole, not looked at: task.toml; now: bilevel study report" in some.stderr
+    found = json.loads(bilevel("study", "status", "study.toml", "--json", cwd=tmp_path).stdout)
+    assert {(row["task"], row["done"]) for row in found["arms"]} == {
+        ("task.toml", 0), ("other.toml", 2)
+    }  # fmt: skip
+    rest = bilevel("study", "run", "study.toml", cwd=tmp_path)
+    assert rest.stderr.startswith("toy-study: 8 runs, 4 there already; 2 tasks"), rest.stderr
+    assert "\nwhole; now: bilevel study report" in rest.stderr

@@ -48,6 +48,14 @@ def run(
             "taken in first, and not made again.",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="TASK",
+            help="Make the runs of this task only, for now; may be given several times.",
+        ),
+    ] = None,
     sandbox: Wall = "auto",
     allow_weak_sandbox: AllowWeak = False,
     home: Home = HERE,
@@ -72,7 +80,7 @@ def run(
     from bilevel.compare.helpers import interruptible
     from bilevel.study.builds import words
     from bilevel.study.file import load
-    from bilevel.study.harness import begun, is_free, model_of
+    from bilevel.study.harness import begun, is_free, model_of, some
     from bilevel.study.registry import enter
     from bilevel.study.screen import StudyScreen
     from bilevel.study.taking import take_record, take_runs
@@ -83,11 +91,12 @@ def run(
     interruptible()
     console = Console(stderr=True, markup=False)
     described = load(file)
+    tasks = some(described, only or ())
     prepare(sandbox, console)
     taken = None if records_of is None else take_record(workspace_at(home), described, records_of)
     record = enter(workspace_at(home), described, allow_weak_sandbox, sandbox)
     wall = (allow_weak_sandbox, sandbox)
-    assignment = Assignment(home, described, record.began, record.lent(), *wall)
+    assignment = Assignment(home, described, record.began, record.lent(), *wall, tasks)
     made = assignment.study()
     made.look()
     if taken is not None:
@@ -118,7 +127,9 @@ def _close(made: Study, file: Path, console: Console) -> None:
         console.print(Text(text, style="bold red"), soft_wrap=True)
     if made.problems():
         raise typer.Exit(1)
-    console.print(f"whole; now: bilevel study report {file} --out FOLDER", soft_wrap=True)
+    later = [task for task in made.file.study.tasks if task not in made.comparisons]
+    whole = f"these are whole, not looked at: {', '.join(later)}" if later else "whole"
+    console.print(f"{whole}; now: bilevel study report {file} --out FOLDER", soft_wrap=True)
 
 
 @study.command()

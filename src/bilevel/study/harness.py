@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from bilevel.compare.compare import PAUSE, Cell, Comparison, Plan, Screen
 from bilevel.compare.strategies import FREE, PLAIN
-from bilevel.errors import RunBusy
+from bilevel.errors import ConfigError, RunBusy
 from bilevel.levels import NO_LLM, chosen
 from bilevel.model import Borrowed, OuterPlan, Run
 from bilevel.planning import Settings, with_writes
@@ -130,6 +130,14 @@ def plan_of(
     )
 
 
+def some(file: StudyFile, only: Sequence[str]) -> tuple[str, ...]:
+    """Those of the study's tasks that are asked for. Raises ConfigError for others."""
+    if strange := [task for task in only if task not in file.study.tasks]:
+        known = ", ".join(file.study.tasks)
+        raise ConfigError(f"no task of this study: {', '.join(strange)}; it has {known}")
+    return tuple(dict.fromkeys(only))
+
+
 def blocks(file: StudyFile) -> list[Block]:
     """All runs, repeat by repeat; in each the tasks and their arms are shuffled by the seed."""
     found = []
@@ -156,7 +164,7 @@ class Study:
 
     ledger: notes which build makes which run. comparisons: by task. began: when the study was
     entered in its record; earlier runs, whose results could have shaped its rules, do not count.
-    Raises ConfigError.
+    only: tasks of the study, the rest of which is left alone; all if empty. Raises ConfigError.
     """
 
     def __init__(
@@ -167,10 +175,11 @@ class Study:
         loans: Loans,
         allow_weak: bool = False,
         sandbox: Wall = "auto",
+        only: Sequence[str] = (),
     ) -> None:
         self.workspace = workspace
         self.file = file
-        self.blocks = blocks(file)
+        self.blocks = [b for b in blocks(file) if not only or b.task in only]
         self.ledger = Ledger(path_of(workspace.home, file.study.name))
         self.comparisons = {
             task: ArmRuns(
@@ -179,7 +188,7 @@ class Study:
                 baselines=True,
                 since=began,
             )
-            for task in file.study.tasks
+            for task in only or file.study.tasks
         }
         self._locks = {b: _lock(file.study.name, began, b) for b in self.blocks}
 

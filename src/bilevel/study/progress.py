@@ -70,7 +70,7 @@ class Pace:
         """Mean seconds of the arm on the task, else of the likest runs there are."""
         arms = self._study.file.arms
         alike = [a for a in arms if is_free(arms[a]) == is_free(arms[arm])]
-        tasks = self._study.file.study.tasks
+        tasks = list(self._study.comparisons)
         for among in (
             [(task, arm)],
             [(task, a) for a in alike],

@@ -31,8 +31,9 @@ class StudyScreen:
         study, done = self._study.file.study, len(self._said)
         wanted = done + len(self._study.left())
         self._console.print(
-            f"{study.name}: {wanted} runs, {done} there already; {len(study.tasks)} tasks, "
-            f"{len(study.arms)} arms, {study.repeats} repeats of {study.evals} evaluations"
+            f"{study.name}: {wanted} runs, {done} there already; "
+            f"{len(self._study.comparisons)} tasks, {len(study.arms)} arms, "
+            f"{study.repeats} repeats of {study.evals} evaluations"
         )
         if self._console.is_terminal:
             self._status.start()

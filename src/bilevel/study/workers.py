@@ -135,11 +135,12 @@ class Assignment:
     loans: Loans
     allow_weak: bool
     sandbox: Wall = "auto"
+    only: tuple[str, ...] = ()
 
     def study(self) -> Study:
         """The study, its runs not looked for yet."""
         rules = (self.loans, self.allow_weak, self.sandbox)
-        return Study(Workspace(self.home), self.file, self.began, *rules)
+        return Study(Workspace(self.home), self.file, self.began, *rules, self.only)
 
 
 @contextmanager

@@ -31,6 +31,15 @@ def test_it_is_forgotten_after_a_while(tmp_path: Path) -> None:
         assert later.find("https://a", "m") == found
 
 
+def test_what_a_version_that_knew_other_forms_found_out_is_found_out_again(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "s.json", lambda: date(2026, 11, 21))
+    memory.keep("https://a", "m", TOLD, "")
+    entries = json.loads(memory.path.read_text())
+    entries["https://a m"]["of"].remove("gbnf")
+    memory.path.write_text(json.dumps(entries))
+    assert memory.find("https://a", "m") is None
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"https://a m": 3}', '{"https://a m": {"form": "tool"}}',

@@ -45,6 +45,7 @@ class Memory:
         """Add to the file. Where it cannot be written the log says so, and nothing is lost."""
         entry = {
             "form": manner.form,
+            "of": list(FORMS),
             "without": sorted(manner.without),
             "why": why,
             "date": self._today().isoformat(),
@@ -63,7 +64,8 @@ class Memory:
     def _manner(self, entry: Any) -> Manner | None:
         if entry is None or (self._today() - date.fromisoformat(entry["date"])).days > DAYS:
             return None
-        if entry["form"] not in FORMS:
+        # Found out by a version that knew other forms: there may be a stronger one now.
+        if entry.get("of") != list(FORMS):
             return None
         return Manner(cast(Form, entry["form"]), frozenset(map(str, entry["without"])))
 

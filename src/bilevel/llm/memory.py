@@ -65,7 +65,7 @@ class Memory:
         if entry is None or (self._today() - date.fromisoformat(entry["date"])).days > DAYS:
             return None
         # Found out by a version that knew other forms: there may be a stronger one now.
-        if entry.get("of") != list(FORMS):
+        if entry["form"] not in FORMS or entry.get("of") != list(FORMS):
             return None
         return Manner(cast(Form, entry["form"]), frozenset(map(str, entry["without"])))
 

@@ -28,9 +28,8 @@ class Multiscale(Mechanism):
         return replace(move, tag=f"{move.tag} scale:{scale}".strip())
 
     def _draw(self, view: View, scale: float) -> float:
-        past = view.by_tag(f"scale:{scale}")
-        kept = sum(t.kept for t in past)
-        return view.rng.betavariate(1 + kept, 1 + len(past) - kept)
+        kept = [t.kept for t in view.by_tag(f"scale:{scale}")]
+        return view.rng.betavariate(1 + sum(kept), 1 + len(kept) - sum(kept))
 
     def _rescale(self, view: View, draft: Draft) -> Draft:
         """The draft with its numbers one scale from where it started, unless that was tried."""
@@ -45,7 +44,6 @@ class Multiscale(Mechanism):
 
     def _step(self, view: View, name: str, old: Value, new: Value, scale: float) -> Value:
         """One scale from the old value towards the new; the new one if that is no step."""
-        start = view.unit(name, old)
-        up = view.unit(name, new) > start
-        moved = view.from_unit(name, start + scale if up else start - scale)
+        start, there = view.unit(name, old), view.unit(name, new)
+        moved = view.from_unit(name, start + (scale if there > start else -scale))
         return new if moved == old else moved

@@ -45,5 +45,4 @@ class Subagents(Mechanism):
             for name in view.space.changed(base.values, winner.values):
                 merged[name] = winner.values[name]
         merged |= {n: view.incumbent.values[n] for n in view.frozen}
-        new = all(view.space.changed(merged, t.values) for t in view.trials)
-        return merged if new else None
+        return None if view.tried(merged) else merged

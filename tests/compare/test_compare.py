@@ -84,6 +84,11 @@ def test_lines_are_those_of_all_layers() -> None:
     assert code_lines("tabu+ucb1") == code_lines("tabu") + code_lines("ucb1") > 20
 
 
+def test_most_mechanisms_need_fewer_than_thirty_lines() -> None:
+    lines = [code_lines(name) for name in mechanisms.names()]
+    assert sum(n < 30 for n in lines) > len(lines) / 2
+
+
 @pytest.mark.parametrize("name", mechanisms.names())
 def test_a_strategy_is_free_that_spends_a_budget_without_an_llm(name: str) -> None:
     try:

@@ -84,6 +84,12 @@ def test_what_was_written_is_told_and_small(whole: Study, tmp_path: Path) -> Non
     assert again_written.replaced == {}
 
 
+def test_how_many_runs_are_packed_is_told_run_by_run(whole: Study, tmp_path: Path) -> None:
+    logs, told = stored(whole)[0], list[int]()
+    export(whole.workspace, whole.file, logs, known(whole), tmp_path, {}, told.append)
+    assert told == [1, 2, 3, 4, 5, 6]
+
+
 def test_each_run_is_a_file_of_its_own_with_its_task_and_times(out: Path) -> None:
     archive = read_archive(out / "runs" / "task-A-0.jsonl.xz")
     assert set(archive.files) == {"task.toml"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from bilevel.cli.options import HERE, AllowWeak, Home, workspace_at
@@ -61,9 +62,10 @@ def report(
     words = ["bilevel", "study", "report", str(place), "--out", str(out)]
     words += [*(["--credit"] if credits else []), *([] if png else ["--no-png"])]
     replays = ["bilevel", "study", "replay", str(place)]
-    found = results(place, home, credits, allow_weak_sandbox)
-    command = "\n".join(map(shlex.join, (words, replays)))
-    written = write_report(found, out, Extra(command=command), png)
+    with Console(stderr=True).status(Text(f"working out the report of {place}")):
+        found = results(place, home, credits, allow_weak_sandbox)
+        command = "\n".join(map(shlex.join, (words, replays)))
+        written = write_report(found, out, Extra(command=command), png)
     out_console.print(f"{len(written)} files in {out}")
 
 
@@ -89,7 +91,12 @@ def export(file: File, out: Out, credits: Credits = False, home: Home = HERE) ->
     known = provenance(home, described.study.name, (run for run, _ in logs.values()))
     if credits:
         known = worked_out(logs, known)
-    written = write(made.workspace, described, logs, known, out, os.environ)
+    with Console(stderr=True).status("packing") as status:
+
+        def packed(count: int) -> None:
+            status.update(f"{count} of {len(logs)} runs packed")
+
+        written = write(made.workspace, described, logs, known, out, os.environ, packed)
     runs = len(written.sizes)
     each = f", {sum(written.sizes) // runs:,} a run" if runs else ""
     out_console.print(

@@ -10,7 +10,7 @@ nothing else, and a replay only the build that made the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -67,10 +67,12 @@ def export(
     known: Provenance,
     folder: Path,
     environ: Mapping[str, str],
+    packed: Callable[[int], None] = lambda count: None,
 ) -> Written:
     """Write a study into a folder, from which `exported` reads it.
 
-    environ: whose secrets are blotted out of the runs. Raises OSError when it cannot be written.
+    environ: whose secrets are blotted out of the runs. packed: told how many runs are, one after
+    another. Raises OSError when it cannot be written.
     """
     (folder / RUNS).mkdir(parents=True, exist_ok=True)
     names, before = run_names(file), _listed(folder)
@@ -80,6 +82,7 @@ def export(
         name = f"{names[place]}{SMALL}"
         done.append(export_run(workspace, run, folder / RUNS / name, scrubber))
         index.append({"task": place.task, "arm": place.arm, "seed": place.seed, "file": name})
+        packed(len(done))
     document = {
         "format": FORMAT,
         "version": VERSION,

@@ -80,7 +80,7 @@ def run(
     from bilevel.compare.helpers import interruptible
     from bilevel.study.builds import words
     from bilevel.study.file import load
-    from bilevel.study.harness import begun, is_free, model_of, some
+    from bilevel.study.harness import begun, chosen_tasks, is_free, model_of
     from bilevel.study.registry import enter
     from bilevel.study.screen import StudyScreen
     from bilevel.study.taking import take_record, take_runs
@@ -91,7 +91,7 @@ def run(
     interruptible()
     console = Console(stderr=True, markup=False)
     described = load(file)
-    tasks = some(described, only or ())
+    tasks = chosen_tasks(described, only or ())
     prepare(sandbox, console)
     taken = None if records_of is None else take_record(workspace_at(home), described, records_of)
     record = enter(workspace_at(home), described, allow_weak_sandbox, sandbox)

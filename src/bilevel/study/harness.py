@@ -130,7 +130,7 @@ def plan_of(
     )
 
 
-def some(file: StudyFile, only: Sequence[str]) -> tuple[str, ...]:
+def chosen_tasks(file: StudyFile, only: Sequence[str]) -> tuple[str, ...]:
     """Those of the study's tasks that are asked for. Raises ConfigError for others."""
     if strange := [task for task in only if task not in file.study.tasks]:
         known = ", ".join(file.study.tasks)

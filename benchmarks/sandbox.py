@@ -42,14 +42,16 @@ class Notes(Mechanism):
 """
 
 
-def milliseconds(work: Callable[[], object], repeats: int) -> float:
+def milliseconds(work: Callable[[], object]) -> float:
+    """Time of a call."""
+    start = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - start)
+
+
+def median(work: Callable[[], object], repeats: int) -> float:
     """Median time of a call."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        taken.append(1000 * (time.perf_counter() - start))
-    return statistics.median(taken)
+    return statistics.median(milliseconds(work) for _ in range(repeats))
 
 
 def history(count: int) -> tuple[Trial, ...]:
@@ -61,10 +63,14 @@ def history(count: int) -> tuple[Trial, ...]:
     return tuple(replace(first, id=i, draft=replace(draft, id=i, step=i)) for i in range(count))
 
 
-def start(sandbox: Sandbox) -> None:
+def started(sandbox: Sandbox) -> float:
+    """Time from the start of a worker to its lock's report."""
+    begin = time.perf_counter()
     worker = sandbox.start(())
     worker.wait_ready()
+    taken = 1000 * (time.perf_counter() - begin)
     worker.kill()
+    return taken
 
 
 def evaluation(stack: Stack, trials: list[Trial]) -> None:
@@ -80,24 +86,35 @@ def evaluation(stack: Stack, trials: list[Trial]) -> None:
     trials.append(trial)
 
 
-def layers(sandbox: Sandbox, count: int) -> float:
-    """Median time that three sandboxed layers add to an evaluation after so many trials."""
+def layered(sandbox: Sandbox, count: int) -> Callable[[], None]:
+    """An evaluation with three sandboxed layers, after so many trials."""
     made = [Layer(str(i), "notes", sandbox.load(SOURCE)) for i in range(3)]
     stack, trials = Stack(made, 0, lambda record: None), list(history(count))
     evaluation(stack, trials)  # the one that sends the history
     assert len(stack.layers) == 3
-    return milliseconds(lambda: evaluation(stack, trials), 100)
+    return lambda: evaluation(stack, trials)
+
+
+def layers(sandbox: Sandbox) -> tuple[float, float]:
+    """Median time that three layers add to an evaluation after 100 and after 10,000 trials.
+
+    The two take turns, so that a machine's drift favours neither.
+    """
+    few, many = layered(sandbox, 100), layered(sandbox, 10_000)
+    pairs = [(milliseconds(few), milliseconds(many)) for _ in range(200)]
+    early, late = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return early, late
 
 
 def measure(sandbox: Sandbox) -> None:
     """Print the figures of one level."""
     print(f"level            {sandbox.level()}, load {os.getloadavg()[0]:.1f}")
-    print(f"start            {milliseconds(lambda: start(sandbox), 15):.1f} ms [100]")
+    print(f"start            {statistics.median(started(sandbox) for _ in range(50)):.1f} ms [100]")
     first = history(1)
     view, mechanism = View(SPACE, first, first[0], first[0], 0), sandbox.load(SOURCE)
-    call = milliseconds(lambda: mechanism.plan(view, [Move((0,))]), 500)
+    call = median(lambda: mechanism.plan(view, [Move((0,))]), 500)
     print(f"call             {call:.2f} ms [1]")
-    few, many = layers(sandbox, 100), layers(sandbox, 10_000)
+    few, many = layers(sandbox)
     print(f"3 layers,   100  {few:.2f} ms an evaluation [15]")
     print(f"3 layers, 10000  {many:.2f} ms an evaluation, ratio {many / few:.2f} [1.5]")
 

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent / "src" / "bilevel"
 LEVELS = tuple(
     set(names.split())
     for names in (
-        "errors space model calls jobs layers sessions spending seeds prompts codec bilevel "
+        "errors space trials model calls jobs layers sessions spending seeds prompts codec bilevel "
         "__version__ supervisor",
         "mechanism protocols history noise resuming archive",
         "ensemble budget.budget budget.words budget.openings budget.pacing schemas stack evaluate "

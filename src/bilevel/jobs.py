@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Status = Literal["ok", "crash", "timeout", "invalid"]
+from bilevel.trials import Status
 
 
 @dataclass(frozen=True)

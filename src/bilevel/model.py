@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from bilevel.calls import TOO_LONG as TOO_LONG
 from bilevel.calls import UNUSABLE as UNUSABLE
@@ -15,7 +15,6 @@ from bilevel.calls import Reply as Reply
 from bilevel.jobs import Job as Job
 from bilevel.jobs import JobResult as JobResult
 from bilevel.jobs import Outcome as Outcome
-from bilevel.jobs import Status as Status
 from bilevel.layers import Borrowed as Borrowed
 from bilevel.layers import Decision as Decision
 from bilevel.layers import Fault as Fault
@@ -24,10 +23,6 @@ from bilevel.layers import MechanismSource as MechanismSource
 from bilevel.sessions import Attempt as Attempt
 from bilevel.sessions import Begun as Begun
 from bilevel.sessions import Session as Session
-from bilevel.space import Param as Param
-from bilevel.space import Space as Space
-from bilevel.space import Value as Value
-from bilevel.space import Values as Values
 from bilevel.spending import Ask as Ask
 from bilevel.spending import Denial as Denial
 from bilevel.spending import Estimate as Estimate
@@ -35,8 +30,17 @@ from bilevel.spending import Opening as Opening
 from bilevel.spending import Prices as Prices
 from bilevel.spending import Rate as Rate
 from bilevel.spending import Share as Share
+from bilevel.trials import Draft as Draft
+from bilevel.trials import Edit as Edit
+from bilevel.trials import Move as Move
+from bilevel.trials import Param as Param
+from bilevel.trials import Role as Role
+from bilevel.trials import Space as Space
+from bilevel.trials import Status as Status
+from bilevel.trials import Trial as Trial
+from bilevel.trials import Value as Value
+from bilevel.trials import Values as Values
 
-Role = Literal["baseline", "search", "confirm"]
 Direction = Literal["min", "max"]
 Strategy = Literal["explore", "exploit", "focused", ""]
 StopReason = Literal["done", "interrupted", "wall", "budget", "refused", "failed"]
@@ -64,57 +68,6 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Move:
-    """What to try next.
-
-    parents: ids of the trials to start from; the first one's values are the base, the others are
-    shown beside it. values: the whole configuration; then no LLM call is made. focus: the only
-    parameters that may change (empty: all that are not frozen). note: advice for the proposer.
-    tag: by which a mechanism finds its own trials again. writer: who fills in the values.
-    seed: which measurement this is, 0 on the search's common seed, k on the k-th fresh one; the
-    same values on another seed are no repeat, and not comparable with those on the common seed.
-    since: id of the first trial that the proposer is shown, besides the baseline.
-    """
-
-    parents: tuple[int, ...] = ()
-    values: Values | None = None
-    focus: tuple[str, ...] = ()
-    note: str = ""
-    tag: str = ""
-    writer: str = "llm"
-    seed: int = 0
-    since: int = 0
-
-    def edit(self, **fields: Any) -> Move:
-        """This move with some fields changed: `move.edit(focus=("LR",), note="go lower")`."""
-        return replace(self, **fields)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A draft's values as they were before a mechanism edited them, and why it did."""
-
-    before: Values
-    why: str
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A complete configuration that was proposed and not yet evaluated."""
-
-    id: int
-    step: int
-    move: Move
-    values: Values
-    hypothesis: str = ""
-    edits: tuple[Edit, ...] = ()
-
-    def edit(self, values: Values, why: str) -> Draft:
-        """This draft with other values, its old ones kept on record."""
-        return replace(self, values=values, edits=(*self.edits, Edit(self.values, why)))
-
-
-@dataclass(frozen=True)
 class Refusal:
     """A proposal that cost no evaluation: the reply stayed bad, or repeats an earlier trial.
 
@@ -127,29 +80,6 @@ class Refusal:
     values: Values | None = None
     hypothesis: str = ""
     rests: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One evaluated configuration.
-
-    score: higher is better, None unless status is "ok". metrics: as the job reported them.
-    seconds: the job's wall-clock time. role: baseline and confirm trials measure noise and are
-    never candidates, but for the first baseline, which is the first incumbent.
-    error: what went wrong, in a few lines.
-    """
-
-    id: int
-    draft: Draft | None
-    values: Values
-    status: Status
-    score: float | None
-    metrics: Mapping[str, float]
-    seconds: float
-    seed: int
-    kept: bool
-    error: str = ""
-    role: Role = "search"
 
 
 @dataclass(frozen=True)

@@ -368,3 +368,11 @@ def test_libraries_that_are_installed_can_be_used(sandbox: Sandbox) -> None:
     assert mechanism.state == {"x": [0.5, 0.5], "n": 3}
     mechanism.close()
     assert SPACE.check(move.values or {}) == {"RATE": 0.5}
+
+
+def test_a_worker_collects_garbage_once_it_has_started() -> None:
+    body = "self.on = typing.sys.modules['gc'].isenabled()\nreturn moves"
+    with Sandbox(QUICK) as sandbox:
+        mechanism = sandbox.load(hook(body, "import typing\n"))
+        mechanism.plan(VIEW, MOVES)
+        assert mechanism.state == {"on": True}

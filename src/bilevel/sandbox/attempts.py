@@ -6,10 +6,10 @@ Standard library only: the worker loads this file by its path, and runs it on it
 # ruff: noqa: PTH108, PTH116, PTH208 - an attempt is one system call, made as an attacker would
 from __future__ import annotations
 
+import _socket  # `socket` takes milliseconds to load, for what is not used here
 import _thread
 import errno
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 
@@ -30,9 +30,9 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "stat": lambda: os.stat("/"),
     "list": lambda: os.listdir("/"),
     "create": _create,
-    "tcp": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
-    "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
-    "unix": lambda: socket.socket(socket.AF_UNIX).close(),
+    "tcp": lambda: _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).close(),
+    "udp": lambda: _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM).close(),
+    "unix": lambda: _socket.socket(_socket.AF_UNIX).close(),
     "fork": _fork,
     "thread": lambda: _thread.start_new_thread(int, ()),
     "exec": lambda: os.execv("/nonexistent/program", ["program"]),
@@ -88,9 +88,12 @@ def _absent(code: int, work: Callable[[], object]) -> str:
 
 
 def _connect(name: str) -> None:
-    with socket.socket(socket.AF_UNIX) as sock:
+    sock = _socket.socket(_socket.AF_UNIX)
+    try:
         sock.setblocking(False)
         sock.connect(f"\0{name}")
+    finally:
+        sock.close()
 
 
 def _signal_starter() -> None:

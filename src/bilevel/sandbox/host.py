@@ -15,6 +15,9 @@ import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,12 +31,7 @@ PACKAGE = Path(__file__).parent.parent
 OWN_FILES = {
     "bilevel.errors": PACKAGE / "errors.py",
     "bilevel.space": PACKAGE / "space.py",
-    "bilevel.calls": PACKAGE / "calls.py",
-    "bilevel.jobs": PACKAGE / "jobs.py",
-    "bilevel.layers": PACKAGE / "layers.py",
-    "bilevel.sessions": PACKAGE / "sessions.py",
-    "bilevel.spending": PACKAGE / "spending.py",
-    "bilevel.model": PACKAGE / "model.py",
+    "bilevel.model": PACKAGE / "trials.py",
     "bilevel.mechanism": PACKAGE / "mechanism.py",
     "bilevel.sandbox.limits": PACKAGE / "sandbox" / "limits.py",
     "bilevel.sandbox.attempts": PACKAGE / "sandbox" / "attempts.py",
@@ -49,6 +47,13 @@ ENVIRONMENT = {
     "JOBLIB_MULTIPROCESSING": "0",
 }
 WATCH_SECONDS = 0.05
+
+
+@cache
+def bytecode(source: Path) -> Path:
+    """Where Python keeps a file's bytecode; it is there from now on, unless it may not be kept."""
+    SourceFileLoader("", str(source)).get_code("")
+    return Path(cache_from_source(str(source)))
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,14 @@ class Worker:
             raise SandboxRefused(f"a worker did not start: {error}; it said: {output}") from error
 
     def _spawn(self, requests: int, replies: int) -> subprocess.Popen[bytes]:
-        path = PACKAGE / "sandbox" / self.program
+        start, program = PACKAGE / "sandbox" / "start.py", PACKAGE / "sandbox" / self.program
         flags = ("-P", "-s", "-S", "-B")
-        command = [sys.executable, *flags, str(path), str(requests), str(replies)]
+        words = [*flags, str(start), str(requests), str(replies), str(program)]
+        command = [sys.executable, *words]
+        own = (start, program, *OWN_FILES.values())
+        files = (*own, *map(bytecode, own))
         if self._ring is not None:
-            command = self._ring.command(command, (path, *OWN_FILES.values()))
+            command = self._ring.command(command, files)
         return subprocess.Popen(
             command,
             env=self._environment(),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import resource
 import signal
 import struct
@@ -152,7 +151,7 @@ def apply_seccomp(more: Mapping[str, Mapping[str, int]] = MappingProxyType({})) 
 
     more: calls that are allowed besides, by machine.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in ALLOWED:
         raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
     lines = bpf(machine, os.getpid(), more.get(machine, {}))

@@ -64,13 +64,20 @@ OURS = frozenset(("bilevel.mechanism", "bilevel.model", "bilevel.space"))
 # Loaded into every worker before it is locked; afterwards nothing can be.
 PRELOAD = (
     *sorted(STDLIB),
-    *("collections.abc", "datetime", "_strptime", "encodings.ascii", "encodings.latin_1"),
-    *("encodings.utf_8", "encodings.unicode_escape", "encodings.raw_unicode_escape", "time"),
+    *("collections.abc", "datetime", "encodings.ascii", "encodings.latin_1", "encodings.utf_8"),
+    *("encodings.unicode_escape", "encodings.raw_unicode_escape", "time"),
     *("base64", "traceback", "linecache"),
 )
 # What these packages import on first use.
 LAZY = {
-    "numpy": ("numpy.random", "numpy.fft", "numpy.linalg", "numpy.ma", "numpy.polynomial"),
+    "numpy": (
+        "numpy.random",
+        "numpy.fft",
+        "numpy.linalg",
+        "numpy.ma",
+        "numpy.polynomial",
+        "_strptime",
+    ),
     "scipy": ("scipy.linalg", "scipy.special", "scipy.optimize", "scipy.stats"),
     "sklearn": ("sklearn.utils.parallel", "joblib"),
 }

@@ -8,6 +8,7 @@ requests. On Linux this process has locked itself as well before the guest is se
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -33,6 +34,7 @@ def main() -> None:
     start = json.loads(received(requests))
     sys.path += start["paths"]
     tempfile.tempdir = start["folder"]
+    gc.enable()
     door = Door(requests, replies, start)
     session = opened(start["cache"], door, start["memory"])
     done = session.run((HERE / "wasm_guest.py").read_text(encoding="utf-8"))

@@ -15,6 +15,8 @@ Verdict = Literal["confirmed", "not confirmed", "undecided (too few)", "not meas
 
 ENOUGH_PAIRS = 5  # from here on an interval that holds 0 is an answer, not a lack of data
 
+FEWEST = 3  # values that a bootstrap interval needs: of two its ends are the values themselves
+
 # Student's t, quantile 0.975, for 1 to 29 degrees of freedom: NIST/SEMATECH e-Handbook of
 # Statistical Methods, table 1.3.6.7.2. Beyond it the last one is used, which errs to the wide side.
 T_975 = (

@@ -21,6 +21,7 @@ def test_a_mean_is_the_same_each_time_and_says_how_many_values_it_has() -> None:
     assert found.high is not None
     assert 0.1 < found.low < 0.32 < found.high < 0.6
     assert mean_credit([0.4], "seed") == MeanCredit(1, 0.4)
+    assert mean_credit([0.2, 0.6], "seed") == MeanCredit(2, pytest.approx(0.4))
 
 
 def test_an_interval_gets_narrower_with_more_runs() -> None:
@@ -40,7 +41,8 @@ def test_credit_is_over_runs_and_leaves_out_where_it_is_not_known() -> None:
     assert entry("one").credit() is None
     assert share(entry("one").credit()) == "-"
     assert share(entry("one", [0.2]).credit()) == "20% (n 1)"
-    assert share(made.credit()).endswith(", n 2)")
+    assert share(made.credit()) == "30% (n 2)"
+    assert share(entry("one", [0.1, 0.2, 0.3]).credit()).endswith(", n 3)")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bilevel.model import MechanismSource, Param, Space
-from bilevel.noise import interval
+from bilevel.noise import FEWEST, interval
 from bilevel.stack import FAULTS_ALLOWED
 
 RESAMPLES = 2000
@@ -110,7 +110,7 @@ def united(known: Transfer, more: Transfer) -> Transfer:
 
 @dataclass(frozen=True)
 class MeanCredit:
-    """Mean of n values. low, high: 95 % interval (bootstrap, percentile), None for one value."""
+    """Mean of n values. low, high: 95 % interval (bootstrap, percentile), None below FEWEST."""
 
     n: int
     mean: float
@@ -189,7 +189,7 @@ def mean_credit(values: Sequence[float], seed: str) -> MeanCredit:
     such intervals are too narrow, which is why n stands beside them.
     """
     mean = statistics.fmean(values)
-    if len(values) < 2:
+    if len(values) < FEWEST:
         return MeanCredit(len(values), mean)
     rng = random.Random(seed)
     means = sorted(statistics.fmean(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bilevel.describe import one_line
+from bilevel.noise import FEWEST
 from bilevel.study.analysis import Comparison, TaskResult, plan_of
 from bilevel.study.arm_results import ArmResult
 from bilevel.study.data import Hypothesis, StudyData
 from bilevel.study.power import MOST_REPEATS, Power
-from bilevel.study.statistics import ALPHA, ENOUGH, FEWEST, Interval, Spread
+from bilevel.study.statistics import ALPHA, ENOUGH, Interval, Spread
 from bilevel.study.verdicts import Answer, Contest
 
 NOTHING = "-"

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bilevel.errors import MissingExtra
+from bilevel.noise import FEWEST
 
 try:
     import numpy as np
@@ -31,7 +32,6 @@ LEVEL = 0.95
 ALPHA = 0.05
 ROUNDING = 1e-12
 ENOUGH = 10  # repeats below which no question is decided
-FEWEST = 3  # values that a bootstrap interval needs: of two its ends are the values themselves
 
 
 @dataclass(frozen=True)

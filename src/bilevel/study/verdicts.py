@@ -8,19 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
+from bilevel.noise import FEWEST
 from bilevel.study.analysis import plan_of
 from bilevel.study.arm_results import Figure, figures
 from bilevel.study.data import Hypothesis, StudyData
 from bilevel.study.power import Aim, Power, power
-from bilevel.study.statistics import (
-    FEWEST,
-    LEVEL,
-    Difference,
-    Interval,
-    Resampling,
-    difference,
-    holm,
-)
+from bilevel.study.statistics import LEVEL, Difference, Interval, Resampling, difference, holm
 
 Verdict = Literal["supported", "not supported", "undecided"]
 

@@ -335,6 +335,26 @@ def test_one_that_does_harm_leaves() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_one_that_leads_to_nothing_new_leaves_before_the_run_gives_up() -> None:
+    locks = source(
+        "def plan(self, view, moves):",
+        "    return [m.edit(focus=('PATTERN',)) for m in moves]",
+    )
+    script = Script(sources=((locks,), (INERT,)), propose=obliging)
+    run = planned(evals=9, every=4)
+    log = recorded(script, run=run, measure=calm)
+    (why,) = why_left(log, locks)
+    assert why == "5 steps in a row led to no evaluation, and it shaped each of them"
+    left = next(r for r in of(log, Layering) if r.action == "remove")
+    steps = of(log, Proposal)
+    assert not any(p.queue for p in steps[left.step - 5 : left.step])
+    assert steps[left.step - 6].queue
+    assert steps[left.step].queue, "without it the search goes on"
+    assert of(log, Stop)[-1].reason == "done"
+    assert replayed(log, run).difference is None
+
+
+@pytest.mark.usefixtures("quick")
 def test_one_with_three_faults_leaves() -> None:
     script = Script(sources=((FAULTY,), (notes("one"),), (notes("two"),)), propose=obliging)
     log = recorded(script, run=planned(evals=9, every=4), measure=calm)

@@ -20,7 +20,7 @@ from bilevel.model import Begun, MechanismSource, Phase, Record, Run, Session
 from bilevel.research.authoring import parse_specification
 from bilevel.research.beside import Beside
 from bilevel.research.dialogue import Researcher
-from bilevel.research.merit import Known, objection
+from bilevel.research.merit import Known, objection, stalling
 from bilevel.research.submissions import Submissions
 from bilevel.seeds import generator
 from bilevel.stack import Stack
@@ -60,8 +60,7 @@ class Outer:
                 self._log(self.steerer.steer(self.history, self._view(), cycle))
         if not self._step:
             self._borrow()
-        if self._cycle_ended(cycle):
-            self._release()
+        self._release(self._cycle_ended(cycle))
         if plan.research == "off":
             return
         if self.beside is not None:
@@ -147,11 +146,16 @@ class Outer:
         )
         return before // self.run.outer.every < cycle
 
-    def _release(self) -> None:
-        """Take out the layers that do nothing or do harm."""
+    def _release(self, ended: bool) -> None:
+        """Take out the layers that let nothing through and, as a cycle ends, those that do nothing
+        or do harm.
+        """
         written = [s.admitted for s in self.history.sessions]
         for sha in dict.fromkeys([*(b.source.sha for b in self.run.library), *written]):
-            if self.stack.holds(sha) and (why := objection(self.run, self.records, sha)):
+            if not self.stack.holds(sha):
+                continue
+            why = stalling(self.history, self.records, sha)
+            if why := why or (objection(self.run, self.records, sha) if ended else ""):
                 self.stack.remove(sha, self._step, why)
 
     def _view(self) -> View:

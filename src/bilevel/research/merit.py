@@ -24,6 +24,7 @@ from bilevel.resuming import ADD
 from bilevel.stack import Layer
 
 HARM = 2.0  # in standard deviations of one measurement
+STALLED = 5  # steps in a row without an evaluation, after which those that shaped them all leave
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,23 @@ def objection(run: Run, records: Sequence[Record], sha: str) -> str:
         lost = f" or lost more than {-bound:.2g} ({HARM:g} sigma)" if bound else ""
         return f"the last {len(last)} trials that it touched all failed{lost}"
     return ""
+
+
+def stalling(history: History, records: Sequence[Record], sha: str) -> str:
+    """Why a mechanism must leave at once, "" if it may stay.
+
+    It leaves when the last STALLED steps led to no evaluation and it changed the plan or the drafts
+    of each: one that looks at trials alone would choose the same for ever.
+    """
+    if history.idle_steps() < STALLED:
+        return ""
+    steps = len(history.proposals)
+    last = range(steps - STALLED, steps)
+    own = (r for r in records if isinstance(r, Decision) and r.layer == sha)
+    shaped = {d.step for d in own if d.hook != "accept" and d.before != d.after}
+    if not shaped.issuperset(last):
+        return ""
+    return f"{STALLED} steps in a row led to no evaluation, and it shaped each of them"
 
 
 def _touched(records: Sequence[Record], changed: Sequence[Decision]) -> tuple[Trial, ...]:

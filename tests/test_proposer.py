@@ -298,6 +298,26 @@ def test_what_was_named_for_nothing_new_rests_until_an_evaluation() -> None:
     assert names_in(llm.asked[0][1]) == ["RATE", "BATCH", "PATTERN"]
 
 
+def test_once_all_that_may_change_was_named_for_nothing_new_no_pair_is_on_offer() -> None:
+    history = a_run()
+    move = Move(focus=("RATE", "BATCH"))
+    pair = {"RATE": 0.5, "BATCH": 512}
+    refused = Refusal(9, move, "it repeats #2", rests=tuple(pair))
+    _, llm = propose(history, says(**pair), move=move)
+    assert [s["maxItems"] for s in offered(llm)] == [1, 2]
+    history.add(Proposal(9, (move,), (), (refused,), ()))
+    _, llm = propose(history, says(RATE=0.77), move=move)
+    (singles,) = offered(llm)
+    assert singles["maxItems"] == 1
+    names = [i["properties"]["name"]["const"] for i in singles["items"]["anyOf"]]
+    assert names == ["RATE", "BATCH"]
+
+
+def offered(llm) -> list[dict]:
+    shape = llm.asked[0][1]
+    return shape["properties"]["changes"]["anyOf"]
+
+
 def test_a_parameter_out_of_focus_is_refused() -> None:
     bad = says(RATE=0.77)
     refusal, _ = propose(a_run(), bad, bad, move=Move(focus=("BATCH",)))

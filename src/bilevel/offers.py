@@ -26,22 +26,24 @@ def schema(
 ) -> dict[str, Any]:
     """JSON schema of a proposal: open parameters only, each with values of its own type.
 
-    resting: parameters left out, unless nothing else is open. hypotheses: whether it says why it
-    should help. The present value is not on offer,
-    nor, for a change of one parameter, is one that was tried so; of a number between bounds and
-    without a grid also what lies near. Texts and numbers without bounds are all on offer, and so
-    is what is there already where no open parameter has another value. Changes come first: a small
-    model that states its reason first then changes something else.
+    resting: parameters left out, unless nothing else is open; then they are on offer one at a time,
+    as pairs are what repeats. hypotheses: whether it says why it should help. The present value is
+    not on offer, nor, for a change of one parameter, is one that was tried so; of a number between
+    bounds and without a grid also what lies near. Texts and numbers without bounds are all on
+    offer, and so is what is there already where no open parameter has another value. Changes come
+    first: a small model that states its reason first then changes something else.
     """
     base = view.base(move).values
     names = open_names(view, move)
-    params = [view.space[n] for n in names if n not in resting or set(names) <= resting]
+    spent = set(names) <= resting
+    params = [view.space[n] for n in names if n not in resting or spent]
     tried = {} if move.seed else _tried(view, base)
     one = _changes(view, params, {p.name: [base[p.name], *tried.get(p.name, ())] for p in params})
     some = _changes(view, params, {p.name: [base[p.name]] for p in params})
     some = some or _changes(view, params, {p.name: [] for p in params})
     lists = [_list(one, 1)] if one else []
-    lists += [_list(some, MAX_CHANGES)] if len(some) >= MAX_CHANGES else []
+    pairs = len(some) >= MAX_CHANGES and not (one and spent)
+    lists += [_list(some, MAX_CHANGES)] if pairs else []
     why = {"hypothesis": HYPOTHESIS} if hypotheses else {}
     return _object(changes={"anyOf": lists or [_list(some, 1)]}, **why)
 

@@ -79,7 +79,7 @@ def test_an_empty_library_says_how_to_fill_it(llm: ThreeLevels) -> None:
 
 def test_list_and_show_say_what_is_known_in_words_and_in_json(workspace: Workspace) -> None:
     table = library("list").output
-    assert "20% to 40%, n 2)" in table
+    assert "30% (n 2)" in table
     assert "harms gpt" not in table, "two seeds of much the same gain decide nothing yet"
     assert "undecided gpt" in table
     page = library("show", WHOLE.sha[:7]).output

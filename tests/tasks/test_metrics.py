@@ -110,6 +110,6 @@ def test_a_bad_pattern_is_a_config_error(pattern: str, why: str) -> None:
 )  # fmt: skip
 def test_a_mebibyte_is_read_quickly(piece: str) -> None:
     text = (piece * (2**20 // len(piece) + 1))[: 2**20]
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone: a busy machine is no failure
     scan(text, "v")
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 4  # a scan that goes back over its text takes minutes

@@ -112,4 +112,4 @@ def test_a_mebibyte_is_read_quickly(piece: str) -> None:
     text = (piece * (2**20 // len(piece) + 1))[: 2**20]
     began = time.process_time()  # of this process alone: a busy machine is no failure
     scan(text, "v")
-    assert time.process_time() - began < 4  # a scan that goes back over its text takes minutes
+    assert time.process_time() - began < 4

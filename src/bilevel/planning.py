@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +30,11 @@ from bilevel.workspace import Workspace
 
 # What the scripts of shipped tasks import, all of it in the extra of the name `gpt`.
 IMPORTS = {"gpt": ("numpy", "torch"), "gpt-cuda": ("numpy", "torch")}
+
+# A number of parameters in a model's name. `8x7b` and `a3b` give it for a part, so neither counts.
+SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
+UNITS = {"b": 1e9, "m": 1e6}
+SMALL = 4e9  # parameters; of one with 1.5e9 no session's classes were admitted, in five runs
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,16 @@ def answers_elsewhere(model: str) -> bool:
     return known and not answers_here(model)
 
 
+def is_small(model: str) -> bool:
+    """Whether a model is the embedded one, or its name gives it fewer than SMALL parameters.
+
+    A name that gives no size is not of a small one; of several sizes the largest counts.
+    """
+    name = re.split(r"@http|\?", model)[0]
+    sizes = [float(n) * UNITS[unit.lower()] for n, unit in SIZE.findall(name)]
+    return kind_of(model) == "embedded" or (bool(sizes) and max(sizes) < SMALL)
+
+
 def with_sessions(plan: OuterPlan, sessions: str, llm: str, outer: str) -> OuterPlan:
     """The plan with its sessions `beside` the inner loop, or in `turns` with it; `auto` decides.
 
@@ -243,8 +259,8 @@ def with_sessions(plan: OuterPlan, sessions: str, llm: str, outer: str) -> Outer
 def with_writes(plan: OuterPlan, writes: str, llm: str, outer: str) -> OuterPlan:
     """The plan with what Level 2 writes, `frames` or `classes`; `auto` decides.
 
-    auto: frames with the embedded LLM, which is small; classes with all others. Raises ConfigError
-    for what a Level 2 is to write that takes no part.
+    auto: frames with a small model, classes with all others. Raises ConfigError for what a Level 2
+    is to write that takes no part.
     """
     if plan.research == "off":
         if writes != "auto":
@@ -253,7 +269,7 @@ def with_writes(plan: OuterPlan, writes: str, llm: str, outer: str) -> OuterPlan
                 "give --levels 1,2 or 1,1.5,2"
             )
         return plan
-    small = kind_of(outer or members(llm)[0]) == "embedded"
+    small = is_small(outer or members(llm)[0])
     told = ("frames" if small else "classes") if writes == "auto" else writes
     return replace(plan, writes="classes" if told == "classes" else "frames")
 

@@ -188,6 +188,13 @@ def test_sessions_are_beside_where_the_model_of_level_2_has_cores_of_its_own(
         ("deepseek", "embedded", "frames"),
         ("claude-code/opus", "", "classes"),
         ("ensemble:embedded,deepseek", "", "frames"),
+        ("llamacpp/qwen2.5-coder-1.5b-q4_k_m", "", "frames"),
+        ("ollama/qwen2.5-coder:1.5b", "", "frames"),
+        ("ollama/SmolLM2-135M@http://10.0.0.7:8080/70b", "", "frames"),
+        ("ollama/qwen2.5-coder:7b", "", "classes"),
+        ("deepseek", "ollama/llama3.2:3b", "frames"),
+        ("ollama/mixtral:8x3b", "", "classes"),
+        ("ollama/qwen3:30b-3b-active", "", "classes"),
     ],
 )
 def test_small_models_fill_frames_and_others_write_classes(

@@ -89,7 +89,8 @@ Writes = Annotated[
     typer.Option(
         help="What Level 2 writes. frames: it chooses a rule from lists and writes the expressions "
         "in it, which a small model manages. classes: any rule, as a whole class, until a session "
-        "ends with none; from then on frames. auto: frames with the embedded LLM, else classes.",
+        "ends with none; from then on frames. auto: frames with the embedded LLM and one whose "
+        "name says less than 4b (ollama/NAME:1.5b), else classes.",
         rich_help_panel=OUTER,
     ),
 ]

@@ -79,6 +79,43 @@ def test_equal_parts_are_one_rule_and_a_text_keeps_its_quotes() -> None:
 
 
 @pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "string"},
+        {"enum": [1, "one"]},
+        {"const": "one"},
+        {"anyOf": [{"type": "number"}, {"const": "one"}]},
+    ],
+)
+def test_a_list_with_texts_may_break_its_line_and_no_other(item: Schema) -> None:
+    said = gbnf({"type": "array", "items": item, "minItems": 1, "maxItems": 2})
+    (found,) = (line for line in said.splitlines() if '"["' in line)
+    assert '"[" line? ' in found
+    assert ' ("," (" " | line) ' in found
+    assert found.endswith('){0,1} line? "]"')
+    assert '\nline ::= "\\n" " "{0,16}\n' in said
+
+
+def test_a_list_of_numbers_stands_on_one_line() -> None:
+    said = gbnf({"type": "array", "items": {"type": "number"}})
+    assert '"[" (r0 (", " r0){0,})? "]"' in said
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ({}, "char{0,}"),
+        ({"minLength": 8, "maxLength": 1000}, "char{8,1000}"),
+        ({"minLength": 8, "maxLength": 2500}, "char{8,1000} char{0,1000} char{0,500}"),
+        ({"minLength": 2001}, "char{1000,1000} char{1000,1000} char{1,}"),
+        ({"minLength": 1500, "maxLength": 1500}, "char{1000,1000} char{500,500}"),
+    ],
+)
+def test_a_long_text_is_told_in_parts(lengths: dict[str, int], said: str) -> None:
+    assert f'r0 ::= "\\"" {said} "\\""' in gbnf({"type": "string", **lengths})
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         {"type": "string", "pattern": "a+"},

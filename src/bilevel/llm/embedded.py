@@ -13,7 +13,6 @@ leaves 1 to 7 when divided by 2048.
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import math
 import os
@@ -21,15 +20,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import psutil
 
 from bilevel.errors import LLMRejected, LLMUnavailable, MissingExtra, WeightsError
 from bilevel.llm import weights
-from bilevel.llm.ask import Ask, full
-from bilevel.llm.forms import Manner
+from bilevel.llm.ask import full
+from bilevel.llm.forms import FORMS
 from bilevel.llm.http import HttpLLM
 from bilevel.llm.launch import ModelServer
 from bilevel.llm.naming import TEMPERATURE, label
@@ -43,16 +41,6 @@ log = logging.getLogger(__name__)
 MOST_THREADS = 16
 SLOTS = 3  # prompts kept read: of proposals, of research, and of the writing of mechanisms
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-class _Guided(HttpLLM):
-    """Held to a schema by llguidance, which xllamacpp has in it."""
-
-    def _request(self, ask: Ask, manner: Manner) -> dict[str, Any]:
-        if ask.schema is None:
-            return super()._request(ask, manner)
-        request = super()._request(replace(ask, schema=None), manner)
-        return request | {"extra_body": {**request["extra_body"], "grammar": grammar(ask.schema)}}
 
 
 class EmbeddedLLM:
@@ -153,7 +141,7 @@ class EmbeddedLLM:
         return self._server
 
     def _client(self, server: ModelServer, slot: int) -> HttpLLM:
-        return _Guided(
+        return HttpLLM(
             f"{server.url}/v1",
             self.model,
             server.key,
@@ -162,7 +150,7 @@ class EmbeddedLLM:
             busy_attempts=2,
             temperature=self._temperature,
             extra_body={"cache_prompt": True, "id_slot": slot},
-            forms=("json_schema",),
+            forms=FORMS[:2],
             name=self.name,
         )
 
@@ -207,17 +195,6 @@ class EmbeddedLLM:
             raise LLMUnavailable(
                 f"the server of {self.model} could not wind back its prompt cache: {error}"
             ) from None
-
-
-def grammar(schema: Schema) -> str:
-    """The schema in llguidance's words: JSON on one line, numbers within their bounds.
-
-    llama.cpp's own grammars leave numbers unbounded and let a model spend a third of its tokens on
-    line breaks and indents. Blanks after colons and commas stay: without them a reply is made of
-    tokens that no text has there, and goes astray.
-    """
-    spaced = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    return "%llguidance {}\nstart: %json " + json.dumps({"x-guidance": spaced, **schema})
 
 
 def cores() -> int:

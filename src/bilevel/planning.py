@@ -34,7 +34,7 @@ IMPORTS = {"gpt": ("numpy", "torch"), "gpt-cuda": ("numpy", "torch")}
 # A number of parameters in a model's name. `8x7b` and `a3b` give it for a part, so neither counts.
 SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 UNITS = {"b": 1e9, "m": 1e6}
-SMALL = 4e9  # parameters; of one with 1.5e9 no session's classes were admitted, in five runs
+SMALL = 4e9  # parameters; of one with 1.5e9, classes of one session in six were admitted
 
 
 @dataclass(frozen=True)

@@ -105,13 +105,16 @@ def test_a_list_of_numbers_stands_on_one_line() -> None:
     ("lengths", "said"),
     [
         ({}, "char{0,}"),
-        ({"minLength": 8, "maxLength": 1000}, "char{8,1000}"),
-        ({"minLength": 8, "maxLength": 2500}, "char{8,1000} char{0,1000} char{0,500}"),
-        ({"minLength": 2001}, "char{1000,1000} char{1000,1000} char{1,}"),
-        ({"minLength": 1500, "maxLength": 1500}, "char{1000,1000} char{500,500}"),
+        ({"maxLength": 9}, "char{0,9}"),
+        ({"minLength": 8, "maxLength": 1000}, "first char{7,999}"),
+        ({"minLength": 8, "maxLength": 2500}, "first char{7,1000} char{0,1000} char{0,499}"),
+        ({"minLength": 2002}, "first char{1000,1000} char{1000,1000} char{1,}"),
+        ({"minLength": 1500, "maxLength": 1500}, "first char{1000,1000} char{499,499}"),
     ],
 )
-def test_a_long_text_is_told_in_parts(lengths: dict[str, int], said: str) -> None:
+def test_prose_begins_with_a_capital_and_a_long_text_is_told_in_parts(
+    lengths: dict[str, int], said: str
+) -> None:
     assert f'r0 ::= "\\"" {said} "\\""' in gbnf({"type": "string", **lengths})
 
 

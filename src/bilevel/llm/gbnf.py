@@ -4,9 +4,12 @@ The server's leaves numbers unbounded and lets a model spend a third of its toke
 Under this one JSON stands on one line, lists of texts apart, and numbers lie within their bounds,
 written without exponents. The notation is that of `grammars/README.md` in llama.cpp's repository.
 
-A list of texts may break its line: a model that would have done so has written a token of the
-bracket alone, and where the next one must begin with a quote, few do that are not of a quote and a
-slash or a digit. Of eight lists of Qwen2.5-Coder-1.5B five began so, with a path that was nowhere.
+A model that would have gone on otherwise (with a line break after a bracket, a number after a
+colon) has written a token of the bracket or the blank alone. Then a quote must follow, and the
+tokens that begin with one are mostly a quote and a slash or a bracket: of eight texts of
+Qwen2.5-Coder-1.5B five or six began so, and went on as nonsense. Hence a list of texts may break
+its line, and a text of a least length, which is prose, begins with a capital letter; then none of
+eight did.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ DIGITS = 6  # significant ones that are told apart at the smaller end of a range
 REPEATS = 1000  # of a character in a row; llama.cpp refuses a grammar with 2000
 STRING = r"""
 line ::= "\n" " "{0,16}
+first ::= [A-Z]
 char ::= [^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})
 number ::= "-"? ("0" | [1-9] [0-9]{0,15}) ("." [0-9]{1,15})? ([eE] [-+]? [0-9]{1,3})?
 """
@@ -85,6 +89,8 @@ def _is_text(schema: Schema) -> bool:
 def _string(schema: Schema, rules: dict[str, str]) -> str:
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     parts = []
+    if least:
+        parts, least, most = ["first"], least - 1, None if most is None else most - 1
     while max(least, most or 0) > REPEATS:
         parts.append(f"char{{{min(least, REPEATS)},{REPEATS}}}")
         least, most = max(least - REPEATS, 0), None if most is None else most - REPEATS

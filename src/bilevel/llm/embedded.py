@@ -27,7 +27,6 @@ import psutil
 from bilevel.errors import LLMRejected, LLMUnavailable, MissingExtra, WeightsError
 from bilevel.llm import weights
 from bilevel.llm.ask import full
-from bilevel.llm.forms import FORMS
 from bilevel.llm.http import HttpLLM
 from bilevel.llm.launch import ModelServer
 from bilevel.llm.naming import TEMPERATURE, label
@@ -150,7 +149,7 @@ class EmbeddedLLM:
             busy_attempts=2,
             temperature=self._temperature,
             extra_body={"cache_prompt": True, "id_slot": slot},
-            forms=FORMS[:2],
+            forms=("gbnf", "json_schema"),
             name=self.name,
         )
 

@@ -22,7 +22,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from bilevel.protocols import Schema
 
 DIGITS = 6  # significant ones that are told apart at the smaller end of a range
-REPEATS = 1000  # of a character in a row; llama.cpp refuses a grammar with 2000
+REPEATS = 1000  # of a character in a row; llama.cpp refused a grammar with 4000
 STRING = r"""
 line ::= "\n" " "{0,16}
 first ::= [A-Z]

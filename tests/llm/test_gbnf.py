@@ -66,6 +66,14 @@ def test_a_range_of_any_size_has_numbers(bounds: tuple[float, float]) -> None:
         assert pattern.fullmatch(f"{Decimal(repr(float(number))).normalize():f}"), number
 
 
+def test_a_range_of_many_digits_adds_parts_and_does_not_double_the_grammar() -> None:
+    def size(most: int) -> int:
+        return len(gbnf({"type": "integer", "minimum": -3 * most - 1, "maximum": 2 * most + 7}))
+
+    assert size(10**12) < 4_000
+    assert size(10**12) - size(10**11) < 2 * (size(10**6) - size(10**5))
+
+
 def test_equal_parts_are_one_rule_and_a_text_keeps_its_quotes() -> None:
     place: Schema = {
         "type": "object",

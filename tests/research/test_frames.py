@@ -134,6 +134,17 @@ def test_a_rule_may_be_compared_with_numbers_that_the_trace_has_been_on_both_sid
     assert spans["how much worse a trial is than the incumbent, in units of noise"] == (2, 4)
 
 
+def test_where_measurements_do_not_scatter_nothing_is_counted_in_units_of_noise() -> None:
+    made = traces.history(
+        T({"MATRIX_LR": 0.08}, -0.1), T({"MATRIX_LR": 0.01}, -0.2), T({"WEIGHT_DECAY": 0.1}, 0.1)
+    )
+    some, none = (observed(traces.view_of(made, noise=noise)) for noise in (0.05, 0.0))
+    dropped = {what for what in COUNTED if "units of noise" in what}
+    assert len(dropped) == 2
+    assert dropped <= set(some)
+    assert set(none) == set(some) - dropped
+
+
 def test_what_has_not_varied_makes_no_rule() -> None:
     assert "how often one parameter was changed" not in observed(traces.view_of(traces.history()))
 

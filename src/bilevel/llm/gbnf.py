@@ -188,13 +188,23 @@ def _fraction(low: str, high: str) -> str:
 
 
 def _branches(low: str, high: str, rest: Callable[[str, str], str]) -> str:
-    """By its first digit: the lowest, the highest, and those between, after which all may come."""
+    """By its first digit: the lowest, the highest, and those after which all digits may come.
+
+    An end after which all may come counts among the last, so a digit more adds a part, and does not
+    double the grammar.
+    """
     first, last, more = int(low[0]), int(high[0]), len(low) - 1
+    zeros, nines, found = "0" * more, "9" * more, []
     if first == last:
         return f'"{first}" {rest(low[1:], high[1:])}'.rstrip()
-    found = [f'"{first}" {rest(low[1:], "9" * more)}', f'"{last}" {rest("0" * more, high[1:])}']
-    if last - first > 1:
-        found.append(f"[{first + 1}-{last - 1}] {rest('0' * more, '9' * more)}")
+    if low[1:] != zeros:
+        found.append(f'"{first}" {rest(low[1:], nines)}')
+        first += 1
+    if high[1:] != nines:
+        found.append(f'"{last}" {rest(zeros, high[1:])}')
+        last -= 1
+    if first <= last:
+        found.append(f"[{first}-{last}] {rest(zeros, nines)}")
     return _either([part.rstrip() for part in found])
 
 

@@ -267,8 +267,10 @@ def observed(view: View) -> dict[str, tuple[int, int]]:
     """By what is counted, between which whole numbers it has been; only what has varied.
 
     A number in between separates cases that this run has met, so a rule on it can act and rest.
+    Nothing is counted in units of noise where there is none.
     """
-    seen = {what: counted.seen(view) for what, counted in COUNTED.items()}
+    fit = {what: counted for what, counted in COUNTED.items() if view.noise or "noise" not in what}
+    seen = {what: counted.seen(view) for what, counted in fit.items()}
     spans = {w: (math.floor(min(v)), math.ceil(max(v))) for w, v in seen.items() if v}
     return {what: (low, high) for what, (low, high) in spans.items() if low < high}
 

@@ -20,6 +20,7 @@ from bilevel.model import (
     Layering,
     MechanismSource,
     Message,
+    Outcome,
     Proposal,
     Record,
     Run,
@@ -27,6 +28,7 @@ from bilevel.model import (
     Steering,
     Stop,
     Trial,
+    Values,
 )
 from bilevel.protocols import Schema
 from bilevel.render.lines import session_lines
@@ -59,7 +61,7 @@ from outer_worlds import (
     sha_of,
     source,
 )
-from worlds import Log
+from worlds import SPACE, Log
 
 __all__ = ["quick", "real_gate"]
 MIXED = Script(
@@ -300,9 +302,15 @@ def test_of_too_many_the_one_with_least_credit_leaves() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_session_can_ask_for_the_removal_of_one() -> None:
+def test_a_session_can_ask_for_the_removal_of_one_that_never_gained() -> None:
+    def worse(values: Values, seed: int) -> Outcome:
+        value = float(dict(values) != SPACE.defaults())
+        return Outcome("ok", value, {"loss": value})
+
     ask = Script(explore=lambda session: explored("Mine" if session == 1 else ""), propose=obliging)
-    log = recorded(ask, run=planned(evals=8, layers=3), measure=calm)
+    gained = recorded(ask, run=planned(evals=8, layers=3), measure=calm)
+    assert why_left(gained, notes("one")) == []
+    log = recorded(ask, run=planned(evals=8, layers=3), measure=worse)
     assert why_left(log, notes("one")) == ["a session of Level 2 asked for it"]
     session = of(log, Session)[1]
     left = next(r for r in of(log, Layering) if r.action == "remove")

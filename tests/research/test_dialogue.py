@@ -195,6 +195,13 @@ def test_it_may_ask_for_the_removal_of_one_that_is_there() -> None:
     assert "remove" not in json.loads(hold(gone)[1][0].schema)["properties"]
 
 
+def test_one_that_gained_is_not_on_offer_for_removal() -> None:
+    lost, gained = known(notes("one"), "Lost"), replace(known(notes("two"), "Gained"), gained=True)
+    session, calls = hold(lost, gained, explore=json.dumps({"remove": "Gained"}))
+    assert json.loads(calls[0].schema)["properties"]["remove"] == {"enum": ["", "Lost"]}
+    assert session.removed == {}
+
+
 def test_of_several_of_one_name_the_one_with_least_credit_is_meant() -> None:
     one, two = known(notes("one")), known(notes("two"))
     session, _ = hold(one, two, explore=json.dumps({"remove": "Mine"}))

@@ -228,3 +228,24 @@ def test_without_a_mechanism_nothing_is_loaded_or_decided_again() -> None:
         raise AssertionError("nothing was to be made")
 
     assert ranked(RUN, baselines(), refuses, load) == []
+
+
+@pytest.mark.parametrize(
+    ("score", "spread", "gained"),
+    [
+        (-0.8, 0.1, True),
+        (-0.9, 0.1, False),  # better by 0.1, with 2 sigma at 0.14
+        (-0.99, 0.0, True),
+        (-1.0, 0.0, False),
+        (None, 0.0, False),
+    ],
+)
+def test_one_whose_trial_gained_beyond_noise_is_not_to_be_removed(
+    score: float | None, spread: float, gained: bool
+) -> None:
+    made = [replace(r, layer=sha_of(ONE)) if isinstance(r, Decision) else r for r in step(0, score)]
+    log = [*baselines(spread), *joins(0, ONE), *made]
+    (known,) = ranked(RUN, log, tuple, load)
+    assert (known.stacked, known.gained, known.removable) == (True, gained, not gained)
+    (gone,) = ranked(RUN, [*log, Layering(1, sha_of(ONE), "remove", "faults")], tuple, load)
+    assert (gone.gained, gone.removable) == (False, False)

@@ -66,7 +66,7 @@ class Researcher:
         notes: dict[str, str] = {}
         rounds: list[Message] = []
         manner = self._manner()
-        removable = [k.source.name for k in known if k.stacked]
+        removable = [k.source.name for k in known if k.removable]
         for name in ("explore", "critique", "specify"):
             if name == "explore":
                 schema = manner.explore(view, removable, derive(self.run.seed, "ways", cycle))
@@ -206,5 +206,5 @@ def _removed(explored: str, known: Sequence[Known]) -> Mapping[str, str]:
     except json.JSONDecodeError:
         return {}
     name = reply.get("remove", "") if isinstance(reply, dict) else ""
-    named = [k.source.sha for k in known if k.stacked and k.source.name == name]
+    named = [k.source.sha for k in known if k.removable and k.source.name == name]
     return dict.fromkeys(named[-1:], "a session of Level 2 asked for it")

@@ -23,7 +23,7 @@ from bilevel.prompting import figure
 from bilevel.resuming import ADD
 from bilevel.stack import Layer
 
-HARM = 2.0  # in standard deviations of one measurement
+SIGMAS = 2.0  # standard deviations of one measurement beyond which a trial gained or lost
 STALLED = 5  # steps in a row without an evaluation, after which those that shaped them all leave
 
 
@@ -32,13 +32,19 @@ class Known:
     """A mechanism that Level 2 may build on or ask to remove.
 
     record: what became of it. credit: share of the decisions taken while it was on the stack that
-    would differ without it.
+    would differ without it. gained: whether it is on the stack and a trial that it touched there
+    beat its start beyond noise; then it stays, as a small LLM names any that it may.
     """
 
     source: MechanismSource
     record: str
     credit: float
     stacked: bool
+    gained: bool = False
+
+    @property
+    def removable(self) -> bool:
+        return self.stacked and not self.gained
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ def ranked(
     if not sources:
         return []
     credits = {c.layer: c.different for c in leave_one_out(run, records, layers, load)}
+    bound = SIGMAS * (History(run.space, records).noise() or 0.0)
     found = []
     for source in {s.sha: s for s in reversed(sources)}.values():
         if source.sha not in credits:
@@ -119,7 +126,9 @@ def ranked(
             continue
         done = merit(run, records, source.sha)
         credit = credits[source.sha] / max(1, decisions_with(records, source.sha))
-        found.append(Known(source, done.text(), credit, not done.left))
+        stays = not done.left
+        gained = stays and max(done.gains, default=0.0) > bound
+        found.append(Known(source, done.text(), credit, stays, gained))
     return sorted(found, key=lambda k: -k.credit)
 
 
@@ -160,7 +169,7 @@ def objection(run: Run, records: Sequence[Record], sha: str) -> str:
 
     It leaves when it has changed no decision since it joined, a cycle or more ago, or when the
     last trials that it touched, a cycle's worth, all failed or came out worse than their start by
-    more than HARM sigma; where the baselines show no noise only failures count, for any search
+    more than SIGMAS; where the baselines show no noise only failures count, for any search
     loses most of its trials. Gains are not asked for: within one run they are noise.
     """
     done = merit(run, records, sha)
@@ -170,10 +179,10 @@ def objection(run: Run, records: Sequence[Record], sha: str) -> str:
     if not done.changed:
         return f"it changed none of {done.asked} decisions in {evaluated} evaluations"
     history = History(run.space, records)
-    bound = -HARM * (history.noise() or 0.0)
+    bound = -SIGMAS * (history.noise() or 0.0)
     last = done.touched[-run.outer.every :]
     if len(last) == run.outer.every and all(_harmed(history, t, bound) for t in last):
-        lost = f" or lost more than {-bound:.2g} ({HARM:g} sigma)" if bound else ""
+        lost = f" or lost more than {-bound:.2g} ({SIGMAS:g} sigma)" if bound else ""
         return f"the last {len(last)} trials that it touched all failed{lost}"
     return ""
 

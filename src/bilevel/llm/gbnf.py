@@ -8,8 +8,8 @@ A model that would have gone on otherwise (with a line break after a bracket, a 
 colon) has written a token of the bracket or the blank alone. Then a quote must follow, and the
 tokens that begin with one are mostly a quote and a slash or a bracket: of eight texts of
 Qwen2.5-Coder-1.5B five or six began so, and went on as nonsense. Hence a list of texts may break
-its line, and a text of a least length, which is prose, begins with a capital letter; then none of
-eight did.
+its line, and a text of a least length, which is prose, begins with a letter. A capital one is worse:
+three of seven texts then were a heading of the prompt or no word ("Round 1: explore", "Weast").
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DIGITS = 6  # significant ones that are told apart at the smaller end of a range
 REPEATS = 1000  # of a character in a row; llama.cpp refused a grammar with 4000
 STRING = r"""
 line ::= "\n" " "{0,16}
-first ::= [A-Z]
+first ::= [A-Za-z]
 char ::= [^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})
 number ::= "-"? ("0" | [1-9] [0-9]{0,15}) ("." [0-9]{1,15})? ([eE] [-+]? [0-9]{1,3})?
 """

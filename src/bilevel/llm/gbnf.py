@@ -8,8 +8,8 @@ A model that would have gone on otherwise (with a line break after a bracket, a 
 colon) has written a token of the bracket or the blank alone. Then a quote must follow, and the
 tokens that begin with one are mostly a quote and a slash or a bracket: of eight texts of
 Qwen2.5-Coder-1.5B five or six began so, and went on as nonsense. Hence a list of texts may break
-its line, and a text of a least length, which is prose, begins with a letter. A capital one is worse:
-three of seven texts then were a heading of the prompt or no word ("Round 1: explore", "Weast").
+its line, and a text of a least length, which is prose, begins with a letter. A capital one is
+worse: three of seven texts then were a heading of the prompt or no word ("Round 1: explore").
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def objection(run: Run, records: Sequence[Record], sha: str) -> str:
 
     It leaves when it has changed no decision since it joined, a cycle or more ago, or when the
     last trials that it touched, a cycle's worth, all failed or came out worse than their start by
-    more than SIGMAS; where the baselines show no noise only failures count, for any search
+    more than SIGMAS sigma; where the baselines show no noise only failures count, for any search
     loses most of its trials. Gains are not asked for: within one run they are noise.
     """
     done = merit(run, records, sha)

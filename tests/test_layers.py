@@ -12,8 +12,8 @@ LEVELS = tuple(
         "__version__ supervisor",
         "mechanism protocols history noise resuming archive",
         "ensemble budget.budget budget.words budget.openings budget.pacing schemas stack evaluate "
-        "tape offers prompting proposer steering steering_rules steering_words loop attribution "
-        "sandbox rerun scrubbing",
+        "tape offers fences prompting proposer steering steering_rules steering_words loop "
+        "attribution sandbox rerun scrubbing",
         "conformance gate research outer engine replay describe ledger library.library "
         "library.choice library.proposer",
         "mechanisms tasks llm executors store",

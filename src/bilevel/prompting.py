@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 
+from bilevel.fences import below, fenced
 from bilevel.history import History
 from bilevel.mechanism import View
 from bilevel.model import (
@@ -93,6 +94,8 @@ def parameter_line(param: Param) -> str:
         low, high = (param.show(v) if v is not None else "any" for v in (param.low, param.high))
         rule = f"{param.kind}, {low} to {high}" + (", log scale" if param.log else "")
     doc = f" ({param.doc})" if param.doc else ""
+    if param.multiline:
+        return f"{param.name}: {rule}{doc}, default:\n{fenced(param.name, str(param.default))}"
     return f"{param.name}: {rule}, default {param.show(param.default)}{doc}"
 
 
@@ -164,8 +167,10 @@ def _trial_line(objective: Objective, history: History, trial: Trial) -> str:
     if trial.draft is None:
         return f"#{trial.id} all defaults: {_metric(objective, trial)}"
     base = _parent(history, trial)
-    change = _change(history, base.values, trial.values)
-    return f"#{trial.id} {change}: {_result(objective, history, trial, base)}"
+    space = history.space
+    change = _change(space, base.values, trial.values)
+    texts = below(space, space.changed(base.values, trial.values), trial.values)
+    return f"#{trial.id} {change}: {_result(objective, history, trial, base)}{texts}"
 
 
 def _result(objective: Objective, history: History, trial: Trial, base: Trial) -> str:
@@ -195,7 +200,7 @@ def _refusal_line(history: History, refusal: Refusal) -> str:
     if refusal.values is None:
         return f"refused: {refusal.reason}"
     before = _base_values(history, refusal.move)
-    return f"refused {_change(history, before, refusal.values)}: {refusal.reason}"
+    return f"refused {_change(history.space, before, refusal.values)}: {refusal.reason}"
 
 
 def _parent(history: History, trial: Trial) -> Trial:
@@ -208,13 +213,15 @@ def _base_values(history: History, move: Move) -> Values:
     return history.trials[move.parents[0] if move.parents else 0].values
 
 
-def _change(history: History, before: Values, after: Values) -> str:
-    names = history.space.changed(before, after)
-    return ", ".join(change_text(history.space[n], before[n], after[n]) for n in names) or "nothing"
+def _change(space: Space, before: Values, after: Values) -> str:
+    names = space.changed(before, after)
+    return ", ".join(change_text(space[n], before[n], after[n]) for n in names) or "nothing"
 
 
 def change_text(param: Param, before: Value, after: Value) -> str:
-    """`NAME 0.04 -> 0.06`."""
+    """`NAME 0.04 -> 0.06`, or `NAME edited` of texts of several lines."""
+    if param.multiline:
+        return f"{param.name} edited"
     return f"{param.name} {param.show(before)} -> {param.show(after)}"
 
 
@@ -224,13 +231,20 @@ def _start(objective: Objective, view: View, move: Move, base: Trial) -> str:
     shown = base.id == 0 or base.id >= move.since
     last = shown and base.id == max(t.id for t in view.trials if t.kept)
     values = "" if last else f": {_against_default(view.space, base.values)}"
-    return f"{what} #{base.id}, {_score(objective, base)}{values}."
+    texts = "" if last else _edited_texts(view.space, base.values)
+    return f"{what} #{base.id}, {_score(objective, base)}{values}.{texts}"
 
 
 def _against_default(space: Space, values: Values) -> str:
     names = space.changed(space.defaults(), values)
-    changed = ", ".join(f"{n}={space[n].show(values[n])}" for n in names)
+    changed = ", ".join(
+        f"{n} edited" if space[n].multiline else f"{n}={space[n].show(values[n])}" for n in names
+    )
     return f"the defaults but {changed}" if changed else "the defaults"
+
+
+def _edited_texts(space: Space, values: Values) -> str:
+    return below(space, space.changed(space.defaults(), values), values)
 
 
 def _score(objective: Objective, trial: Trial) -> str:
@@ -262,8 +276,9 @@ def _facts(objective: Objective, view: View, move: Move) -> Sequence[str]:
     facts = []
     names = open_names(view, move)
     for other in (t for t in view.trials if t.id in move.parents[1:]):
-        text = _against_default(view.space, other.values)
-        facts.append(f"Also good: #{other.id} with {_metric(objective, other)}, {text}.")
+        what = _against_default(view.space, other.values)
+        texts = _edited_texts(view.space, other.values)
+        facts.append(f"Also good: #{other.id} with {_metric(objective, other)}, {what}.{texts}")
     closed = [n for n in view.space.names if n not in names]
     if len(closed) > len(names):
         facts.append(f"Only these may change: {', '.join(names)}.")

@@ -162,4 +162,7 @@ def _repeats(history: History, objective: Objective, values: Values, seed: int) 
 
 
 def _same(view: View, changes: dict[str, Value]) -> str:
-    return ", ".join(f"{n} is {view.space[n].show(v)}" for n, v in changes.items())
+    params = [view.space[name] for name in changes]
+    return ", ".join(
+        f"{p.name} is {'that' if p.multiline else p.show(changes[p.name])}" for p in params
+    )

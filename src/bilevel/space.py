@@ -46,8 +46,13 @@ class Param:
         if self.kind == "text":
             if not isinstance(value, str):
                 raise InvalidCandidate(f"{self.name} is {value!r} but must be a text")
-            return value
+            return self._ended(value) if self.multiline else value
         return self._check_number(value)
+
+    def _ended(self, text: str) -> str:
+        """The text with the default's end, as what differs in blank lines there is no other."""
+        default = str(self.default)
+        return text.rstrip() + default[len(default.rstrip()) :]
 
     def _check_choice(self, value: Value) -> Value:
         for choice in self.choices:
@@ -123,6 +128,11 @@ class Param:
             count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
             numbers = [self.low + self.step * i for i in range(min(count, most + 1))]
         return tuple(self.snap(n) for n in numbers) if count <= most else ()
+
+    @property
+    def multiline(self) -> bool:
+        """Whether its values are texts of several lines, as the source of a function is."""
+        return self.kind == "text" and "\n" in str(self.default)
 
     def show(self, value: Value) -> str:
         """The value as a person writes it: `2**19` for a power of two on a log scale."""

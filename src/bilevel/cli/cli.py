@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from bilevel import __version__
 from bilevel.cli.compare import compare
@@ -203,8 +204,12 @@ def best(
         value = found.objective.value(trial.score)
         console.print(f"{found.objective.metric} {value:.6g} in trial #{trial.id}")
         for param in found.space:
-            mark = " *" if trial.values[param.name] != param.default else ""
-            console.print(f"{param.name} = {param.show(trial.values[param.name])}{mark}")
+            here = trial.values[param.name]
+            mark = " *" if here != param.default else ""
+            what = (
+                f"{mark}\n{str(here).rstrip()}" if param.multiline else f" {param.show(here)}{mark}"
+            )
+            console.print(Text(f"{param.name} ={what}"), soft_wrap=True)
 
 
 @app.command()

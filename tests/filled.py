@@ -18,4 +18,8 @@ FILLED = {
         "share": "0.5",
     },
     "keep a trial that is not better, to go on from it": {"when": "lost < noise"},
+    "start the next proposal from another trial, which the rule chooses": {
+        "when": "streak >= 2",
+        "key": "behind + noise * used",
+    },
 }  # by what the frame does, then by hole

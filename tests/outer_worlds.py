@@ -33,6 +33,7 @@ from bilevel.model import (
 from bilevel.protocols import Schema
 from bilevel.replay import Replay, replay
 from bilevel.research.authoring import specification_schema
+from bilevel.research.frames import FRAMES
 from bilevel.sandbox.errors import MechanismRaised
 from bilevel.stack import Layer
 from bilevel.tape.tape import Tape
@@ -138,7 +139,7 @@ def fitting(schema: Schema) -> Any:
 
 def specified() -> str:
     """The third round's JSON."""
-    said: dict[str, Any] = fitting(specification_schema())
+    said: dict[str, Any] = fitting(specification_schema([f.does for f in FRAMES]))
     return json.dumps({**said, "name": "Mine"})
 
 

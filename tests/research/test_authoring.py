@@ -34,7 +34,7 @@ IDS = [frame.does[:30] for frame in FRAMES]
 
 
 def said(**changes: object) -> str:
-    reply: dict[str, Any] = fitting(specification_schema())
+    reply: dict[str, Any] = fitting(specification_schema([f.does for f in FRAMES]))
     return json.dumps({**reply, **changes})
 
 

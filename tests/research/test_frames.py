@@ -11,7 +11,7 @@ from bilevel.codec import load_log
 from bilevel.conformance.mechanism import check_mechanism
 from bilevel.history import History
 from bilevel.mechanism import Mechanism, View
-from bilevel.model import Move, Space
+from bilevel.model import Move, Param, Space
 from bilevel.research import frames
 from bilevel.research.authoring import (
     assembled,
@@ -19,7 +19,8 @@ from bilevel.research.authoring import (
     parse_specification,
     specification_schema,
 )
-from bilevel.research.frames import COUNTED, FRAMES, Frame, Local, names_of, observed, serving
+from bilevel.research.counting import COUNTED, observed
+from bilevel.research.frames import FRAMES, Frame, Local, able, names_of, serving
 from bilevel.sandbox import policy
 from factories import GPT
 from filled import FILLED
@@ -97,9 +98,45 @@ def test_a_step_goes_no_further_than_a_quarter_of_the_range(step: float) -> None
     assert end - start == pytest.approx(min(0.25, max(-0.25, step)), abs=0.01)
 
 
+NUMBER, TEXT, OTHER = (
+    Param("RATE", "float", 0.1, 0.0, 1.0),
+    Param("SOURCE", "text", "x = 1\n"),
+    Param("HEADER", "text", "y = 1\n"),
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "left_out"),
+    [
+        ((NUMBER, TEXT), ["another trial"]),
+        ((NUMBER,), ["one parameter only", "close some", "another trial"]),
+        ((TEXT, OTHER), ["set one", "correct the value"]),
+        ((TEXT,), ["one parameter only", "close some", "set one", "correct the value"]),
+    ],
+)
+def test_only_frames_that_can_act_in_a_space_are_on_offer(
+    space: tuple[Param, ...], left_out: list[str]
+) -> None:
+    missing = [f.does for f in FRAMES if f not in able(Space(space))]
+    assert len(missing) == len(left_out)
+    assert all(words in does for words, does in zip(left_out, missing, strict=True))
+
+
+def test_a_rule_may_start_from_another_trial_of_texts() -> None:
+    space = Space((TEXT,))
+    first, second, third = (T({"SOURCE": f"x = {n}\n"}, -1.0 * n) for n in (2, 3, 4))
+    seen = traces.view_of(traces.history(first, second, third, space=space))
+    frame = FRAMES[-1]
+    for key, parent in (("behind", 0), ("-behind", 3), ("since", 3), ("-since", 0), ("-used", 0)):
+        rule = made(frame.source("Tried", "a rule", {"when": "streak > 2", "key": key}))
+        assert rule.plan(seen, [Move()]) == [Move(parents=(parent,))], key
+    rests = made(frame.source("Tried", "a rule", {"when": "streak > 3", "key": "used"}))
+    assert rests.plan(seen, [Move()]) == [Move()]
+
+
 def test_a_specification_names_a_frame() -> None:
     does = [frame.does for frame in FRAMES]
-    assert specification_schema()["properties"]["does"]["enum"] == does
+    assert specification_schema(does)["properties"]["does"]["enum"] == does
     reply = f'{{"does": "{does[1]}", "condition": "often", "idea": "Rest.", "name": "rest losers"}}'
     spec = parse_specification(reply)
     assert spec is not None

@@ -28,20 +28,32 @@ DO = {
     "accept": "Make it act in such a case: return True for a trial that greedy would not keep, or "
     "False for one that it would.",
 }
+ALONE = (
+    "Make it act in such a case: there is one parameter only, so start from another trial: return "
+    "[m.edit(parents=(trial.id,)) for m in moves] with a trial from view.scored()."
+)
 
 
 def effective(trace: Trace, decision: Decision) -> bool:
-    """Whether it moves the search; a tag alone does not, nor does a failed trial kept."""
+    """Whether it moves the search; a tag alone does not, nor does a failed trial kept, nor a
+    focus on all parameters."""
     before, after = json.loads(decision.before), json.loads(decision.after)
     if decision.hook == "plan":
-        return [_told(m) for m in before] != [_told(m) for m in after]
+        names = _names(trace)
+        return [_told(m, names) for m in before] != [_told(m, names) for m in after]
     if decision.hook == "screen":
         return [(d["id"], d["values"]) for d in before] != [(d["id"], d["values"]) for d in after]
     return bool(before != after) and trace.trials[decision.key].score is not None
 
 
-def _told(move: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in move.items() if name not in ("tag", "writer")}
+def _names(trace: Trace) -> tuple[str, ...]:
+    return next((view.space.names for view in trace.views.values()), ())
+
+
+def _told(move: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """What a move says, in one form: a focus on all parameters is none."""
+    told = {name: value for name, value in move.items() if name not in ("tag", "writer")}
+    return {**told, "focus": []} if set(names) <= set(move["focus"]) else told
 
 
 def fault(trace: Trace) -> str:
@@ -67,12 +79,13 @@ def inert(trace: Trace, hooks: Collection[str]) -> str:
             f"it was never called: {counts} on this run's record of {len(trace.trials)} trials; "
             "override a hook that a run asks, plan above all"
         )
-    tags = any(d.before != d.after for d in own if d.hook == "plan")
-    same = "what came in but for a tag, which moves nothing" if tags else "what came in"
+    said = any(d.before != d.after for d in own if d.hook == "plan")
+    only = "a tag" if len(_names(trace)) > 1 else "a tag or a focus on the only parameter"
+    same = f"what came in but for {only}, which moves nothing" if said else "what came in"
     chosen = _telling(trace, own)
     return (
         f"it changed no decision: on this run's record it was asked {counts}, and each answer was "
-        f"{same}. For example {_example(trace, chosen)}. {_do(own, chosen)}"
+        f"{same}. For example {_example(trace, chosen)}. {_do(trace, own, chosen)}"
     )
 
 
@@ -118,7 +131,9 @@ def _example(trace: Trace, decision: Decision) -> str:
     )
 
 
-def _do(own: Sequence[Decision], chosen: Decision) -> str:
+def _do(trace: Trace, own: Sequence[Decision], chosen: Decision) -> str:
+    if chosen.hook == "plan" and len(_names(trace)) == 1:
+        return ALONE
     single = all(len(json.loads(d.before)) == 1 for d in own if d.hook == "screen")
     if chosen.hook == "screen" and single:
         return (

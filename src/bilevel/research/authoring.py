@@ -63,14 +63,15 @@ class Specification:
         return f"{self.idea} ({self.frame.does}; when: {self.condition})"
 
 
-def specification_schema(does: str = "") -> dict[str, Any]:
+def specification_schema(may: Sequence[str], does: str = "") -> dict[str, Any]:
     """JSON schema of the third round: what the mechanism does is one of the frames.
 
-    does: of the rule that was chosen, whose condition then stands; "" for none.
+    may: what those on offer do. does: of the rule that was chosen, whose condition then stands; ""
+    for none.
     """
     condition = {"condition": text_of(100)}
     return object_of(
-        does={"enum": [frame.does for frame in FRAMES if does in ("", frame.does)]},
+        does={"enum": [one for one in may if does in ("", one)]},
         **({} if does else condition),
         idea=text_of(140),
         name={"type": "string", "pattern": NAME},

@@ -75,7 +75,7 @@ class Researcher:
                 schema = manner.critique
             else:
                 rounds.append(Message("user", render(manner.ask).strip()))
-                schema = manner.specify(chosen(notes))
+                schema = manner.specify(chosen(notes), view.space)
             try:
                 notes[name] = self._round(known, rounds, schema, view, cycle, name)
             except OverBudget:

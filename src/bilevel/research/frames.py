@@ -6,7 +6,6 @@ fails at the rule. A frame names what the rule may look at, and the LLM writes t
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from string import Template
 from typing import Literal
 
 from bilevel.mechanism import View
+from bilevel.model import Space
+from bilevel.research.counting import COUNTED
 
 HookName = Literal["plan", "screen", "accept"]
 
@@ -39,24 +40,18 @@ class Hole:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What a condition may count. local: the name it needs; code: the same as an expression; seen:
-    the values that it has had up to now."""
-
-    local: str
-    code: str
-    seen: Callable[[View], list[float]]
-
-
-@dataclass(frozen=True)
 class Frame:
-    """One way for a mechanism to act. does: for the specification. body: Python, holes as $name."""
+    """One way for a mechanism to act. does: for the specification. body: Python, holes as $name.
+
+    acts: in which spaces it can change a decision at all.
+    """
 
     hook: HookName
     does: str
     locals: tuple[Local, ...]
     holes: tuple[Hole, ...]
     body: str
+    acts: Callable[[Space], bool] = lambda space: True
 
     def source(self, name: str, idea: str, filled: Mapping[str, str]) -> str:
         """The class with its holes filled in; each expression in parentheses."""
@@ -68,41 +63,6 @@ class Frame:
         return TEXT.format(name=name, idea=idea, arguments=ARGUMENTS[self.hook], body=indented)
 
 
-def streaks(view: View) -> list[float]:
-    """After each evaluation, the number of evaluations since the last kept one."""
-    counts, running = [], 0
-    for trial in view.trials[1:]:
-        running = 0 if trial.kept else running + 1
-        counts.append(float(running))
-    return counts
-
-
-def losses(view: View) -> list[float]:
-    """What trials lost against where they started, below 0 each; failed ones have none."""
-    gains = (view.gain(trial) for trial in view.trials[1:])
-    return [gain for gain in gains if gain is not None and gain < 0]
-
-
-COUNTED = {
-    "evaluations since the last kept one": Counted("streak", "streak", streaks),
-    "how often one parameter was changed": Counted(
-        "tries", "tries[name]", lambda v: [len(v.tries(n)) for n in v.space.names]
-    ),
-    "best gain of one parameter, in units of noise": Counted(
-        "gains",
-        "gains[name] / noise",
-        lambda v: [v.best_gain(n) / (v.noise or 1e-9) for n in v.space.names],
-    ),
-    "evaluations since one parameter was changed": Counted(
-        "age", "age[name]", lambda v: [v.age(n) for n in v.space.names]
-    ),
-    "percent of the budget that is left": Counted(
-        "left", "100 * left", lambda v: [0.0, 100 * v.left / max(1, v.left + len(v.trials) - 1)]
-    ),
-    "how much worse a trial is than the incumbent, in units of noise": Counted(
-        "lost", "lost / noise", lambda v: [-g / (v.noise or 1e-9) for g in losses(v)]
-    ),
-}  # what a rule's condition may count, in words
 ARGUMENTS = {
     "plan": "plan(self, view, moves)",
     "screen": "screen(self, view, drafts)",
@@ -164,6 +124,9 @@ NOISE = Local(
 OLD = Local("old", "the place of its value before, from 0 (lowest) to 1 (highest)", "")
 NEW = Local("new", "the place that the proposal gives it, from 0 to 1", "")
 LOST = Local("lost", "how much worse than the incumbent it is; below 0 if better", "")
+BEHIND = Local("behind", "how much worse than the best trial it is, 0 for the best", "")
+USED = Local("used", "how many trials started from it", "")
+SINCE = Local("since", "evaluations since it was evaluated", "")
 
 WHEN = Hole("when", "a condition: whether the rule applies to the parameter `name` now")
 KEY = Hole(
@@ -172,6 +135,17 @@ KEY = Hole(
     "number is taken",
 )
 SHARED = (STREAK, LEFT, NAMES, TRIES, GAINS, AGE, NOISE)
+
+
+def several(space: Space) -> bool:
+    """Whether there are parameters to choose among."""
+    return len(space) > 1
+
+
+def placed(space: Space) -> bool:
+    """Whether a parameter has places between bounds, as numbers and choices have and texts not."""
+    return any(p.kind == "choice" or None not in (p.low, p.high) for p in space)
+
 
 FRAMES = (
     Frame(
@@ -186,6 +160,7 @@ if not fitting:
 name = min(fitting, key=lambda name: $key)
 return [move.edit(focus=(name,)) for move in moves]
 """,
+        several,
     ),
     Frame(
         "plan",
@@ -196,6 +171,7 @@ return [move.edit(focus=(name,)) for move in moves]
 focus = tuple(name for name in names if not $when)
 return [move.edit(focus=focus) for move in moves] if focus else moves
 """,
+        several,
     ),
     Frame(
         "plan",
@@ -216,6 +192,7 @@ place = min(1.0, max(0.0, view.unit(name, view.incumbent.values[name]) + step))
 values = {**view.incumbent.values, name: view.from_unit(name, place)}
 return moves if view.tried(values) else [moves[0].edit(values=values)]
 """,
+        placed,
     ),
     Frame(
         "screen",
@@ -241,6 +218,7 @@ for draft in drafts:
     corrected.append(draft)
 return corrected
 """,
+        placed,
     ),
     Frame(
         "accept",
@@ -254,25 +232,39 @@ lost = view.incumbent.score - trial.score
 return bool($when)
 """,
     ),
+    Frame(
+        "plan",
+        "start the next proposal from another trial, which the rule chooses",
+        (STREAK, LEFT, NOISE),
+        (
+            Hole("when", "a condition: whether the rule applies now"),
+            Hole("key", "a number for each trial: the one with the lowest number is taken"),
+        ),
+        """
+if not $when:
+    return moves
+ranks = {}
+for trial in view.scored():
+    behind = view.best.score - trial.score
+    used = sum(t.draft is not None and trial.id in t.draft.move.parents[:1] for t in view.trials)
+    since = sum(t.id > trial.id for t in view.trials)
+    ranks[trial.id] = $key
+return [move.edit(parents=(min(ranks, key=ranks.get),)) for move in moves]
+""",
+        lambda space: not placed(space),
+    ),
 )
 
 
 def names_of(frame: Frame) -> list[Local]:
     """What the expressions of a frame may use, those within a decision last."""
-    inside = {"plan": [], "screen": [OLD, NEW], "accept": [LOST]}
-    return [*frame.locals, *inside[frame.hook]]
+    inside = [x for x in (OLD, NEW, LOST, BEHIND, USED, SINCE) if f"{x.name} = " in frame.body]
+    return [*frame.locals, *inside]
 
 
-def observed(view: View) -> dict[str, tuple[int, int]]:
-    """By what is counted, between which whole numbers it has been; only what has varied.
-
-    A number in between separates cases that this run has met, so a rule on it can act and rest.
-    Nothing is counted in units of noise where there is none.
-    """
-    fit = {what: counted for what, counted in COUNTED.items() if view.noise or "noise" not in what}
-    seen = {what: counted.seen(view) for what, counted in fit.items()}
-    spans = {w: (math.floor(min(v)), math.ceil(max(v))) for w, v in seen.items() if v}
-    return {what: (low, high) for what, (low, high) in spans.items() if low < high}
+def able(space: Space) -> list[Frame]:
+    """The frames that can change a decision where these are the parameters."""
+    return [frame for frame in FRAMES if frame.acts(space)]
 
 
 def serving(counted: str) -> list[Frame]:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bilevel.mechanism import View
-from bilevel.model import Session
-from bilevel.research import frames
+from bilevel.model import Session, Space
 from bilevel.research.authoring import (
     class_specification_schema,
     object_of,
     specification_schema,
     text_of,
 )
-from bilevel.research.frames import COUNTED, observed, serving
+from bilevel.research.counting import COUNTED, observed
+from bilevel.research.frames import able, serving
 from bilevel.sessions import Way
 
 RULES = 3
@@ -45,13 +45,14 @@ class Manner:
     the first of them where there are none yet.
 
     explore: by the view, the mechanisms that may be removed, and a seed. specify: by the rule that
-    was chosen. ask: prompt of the third round. round_tokens, source_tokens: the most of a reply.
+    was chosen and the space. ask: prompt of the third round. round_tokens, source_tokens: the most
+    of a reply.
     """
 
     writes: Literal["frames", "classes"]
     explore: Callable[[View, Sequence[str], int], Schema]
     critique: Schema
-    specify: Callable[[Chosen], Schema]
+    specify: Callable[[Chosen, Space], Schema]
     ask: str
     ways: tuple[Way, ...]
     round_tokens: int
@@ -67,8 +68,8 @@ class Manner:
 
 def manner(writes: str, held: Sequence[Session]) -> Manner:
     """Frames, or classes for as long as every session of the run so far admitted one."""
-    able = writes == "classes" and all(session.admitted for session in held)
-    return CLASSES if able else FRAMES
+    free = writes == "classes" and all(session.admitted for session in held)
+    return CLASSES if free else FRAMES
 
 
 def chosen(notes: Mapping[str, str]) -> Chosen:
@@ -97,7 +98,7 @@ def _counted(view: View, removable: Sequence[str], seed: int) -> Schema:
     A small model left free writes the same rule three times.
     """
     spans, rng = observed(view), random.Random(seed)
-    counted, does = list(spans), [frame.does for frame in frames.FRAMES]
+    counted, does = list(spans), [frame.does for frame in able(view.space)]
     rng.shuffle(counted)
     rng.shuffle(does)
     pairs = [(what, deed) for what in counted for deed in does if deed in _served(what)]
@@ -143,7 +144,9 @@ FRAMES = Manner(
     writes="frames",
     explore=_counted,
     critique=_critique(60, 80),
-    specify=lambda rule: specification_schema(rule.does),
+    specify=lambda rule, space: specification_schema(
+        [frame.does for frame in able(space)], rule.does
+    ),
     ask="research_specify",
     ways=("fill", "improve", "fill", "complete"),
     round_tokens=400,
@@ -153,7 +156,7 @@ CLASSES = Manner(
     writes="classes",
     explore=_free,
     critique=_critique(300, 300),
-    specify=lambda _: class_specification_schema(),
+    specify=lambda rule, space: class_specification_schema(),
     ask="research_specify_class",
     ways=("write", "improve", "write", "complete"),
     round_tokens=1500,

@@ -1,13 +1,17 @@
 """Values of several lines, as sources are, in prompts, in `best`, and as one configuration."""
 
+import json
+
 import pytest
 
 from bilevel.fences import fenced
 from bilevel.history import History
 from bilevel.model import Draft, Move, Param, Proposal, Refusal, Space, Trial, Values
 from bilevel.prompting import messages, parameter_line
+from bilevel.proposer import Proposer
 from bilevel.seeds import generator
-from worlds import LOSS
+from bilevel.tape.tape import Tape
+from worlds import LOSS, Scripted
 
 FIRST, SECOND, THIRD = (f"def rule(x):\n    return {n} * x\n" for n in (1, 2, 3))
 SPACE = Space((Param("RATE", "float", 0.1, 0.0, 1.0), Param("SOURCE", "text", FIRST, doc="a rule")))
@@ -79,6 +83,22 @@ def test_no_line_of_a_text_ends_its_fence(text: str) -> None:
 def test_a_text_of_one_line_stays_in_its_line() -> None:
     line = parameter_line(Param("PATTERN", "text", "SSL"))
     assert line == 'PATTERN: text, default "SSL"'
+
+
+@pytest.mark.parametrize("by", ["a move", "a reply"])
+def test_a_source_that_was_tried_is_one_with_other_blank_lines_too(
+    by: str, history: History
+) -> None:
+    values = SPACE.defaults() | {"SOURCE": f"{THIRD}\n\n"}
+    reply = {"changes": [{"name": "SOURCE", "value": values["SOURCE"]}], "hypothesis": "Thrice."}
+    llm = Scripted(lambda m, n: json.dumps(reply))
+    move = Move(parents=(1,), values=values if by == "a move" else None)
+    view = history.view(step=3, slots=1, left=1, rng=generator(0))
+    proposer = Proposer("A toy.", LOSS, Tape("scripted", llm), seed=0)
+    refusal = proposer.propose(history, view, move, 3)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "it repeats #2 (loss 2.0000)"
+    assert len(llm.asked) == (0 if by == "a move" else 2)
 
 
 @pytest.mark.parametrize("end", ["", "\n\n\n", "  \n"])

@@ -91,10 +91,11 @@ class Proposer:
 
     def _given(self, history: History, view: View, move: Move, draft: int) -> Draft | Refusal:
         assert move.values is not None
-        reason = _repeats(history, self.objective, move.values, move.seed)
+        values = view.space.check(move.values)
+        reason = _repeats(history, self.objective, values, move.seed)
         if reason:
-            return Refusal(view.step, move, reason, move.values)
-        return Draft(draft, view.step, move, view.space.check(move.values))
+            return Refusal(view.step, move, reason, values)
+        return Draft(draft, view.step, move, values)
 
     def _judge(
         self, text: str, history: History, view: View, move: Move, draft: int

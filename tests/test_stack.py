@@ -75,6 +75,14 @@ def test_screening_may_drop_reorder_and_edit() -> None:
     assert isinstance(log[0], Decision)
 
 
+def test_a_focus_on_all_that_is_open_is_no_change_of_a_decision() -> None:
+    whole = tuple(n for n in SPACE.names if n != "RATE")
+    layers, log = stack(answers(plan=[replace(m, focus=whole) for m in MOVES]))
+    assert layers.plan(VIEW, MOVES) == MOVES
+    layers.plan(replace(VIEW, frozen=()), MOVES)
+    assert [r.before == r.after for r in log if isinstance(r, Decision)] == [True, False]
+
+
 def test_a_failed_trial_is_never_kept_whatever_a_layer_says() -> None:
     layers, _ = stack(answers(accept=True))
     failed = replace(BASE, id=3, status="crash", score=None)

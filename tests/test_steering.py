@@ -210,7 +210,7 @@ def test_exploit_leaves_only_what_gained_and_has_a_side_left() -> None:
     assert under("exploit", *gains, down(LR)) == ("TOTAL_BATCH_SIZE", EMB)
     sides = [down("TOTAL_BATCH_SIZE", by=4), up("TOTAL_BATCH_SIZE")]
     assert under("exploit", *gains, *sides[:1]) == ("TOTAL_BATCH_SIZE", EMB)
-    assert under("exploit", *gains, *sides) == (EMB,)
+    assert under("exploit", gains[0], *sides, gains[1]) == (EMB,)
     not_kept = T({"WEIGHT_DECAY": 0.3}, 0.05, parent=0, kept=False)
     assert under("exploit", *gains, not_kept) == ("TOTAL_BATCH_SIZE", EMB)
 
@@ -220,6 +220,15 @@ def test_focused_leaves_the_one_or_two_that_gained_most() -> None:
     assert under("focused", down(LR), up(EMB, 0.1)) == (EMB,)
     gains = [up(EMB, 0.1), down(LR, 0.3), T({"WEIGHT_DECAY": 0.3}, 0.2)]
     assert under("focused", *gains) == (LR, "WEIGHT_DECAY")
+
+
+def test_what_gained_is_left_alone_once_it_gains_no_more() -> None:
+    gain, lost = down(LR, 0.3), [T({"WEIGHT_DECAY": 0.3}), T({"WARMUP_RATIO": 0.1})]
+    for strategy in ("exploit", "focused"):
+        assert under(strategy, gain, lost[0]) == (LR,)
+        assert under(strategy, gain, *lost) == ()
+        assert under(strategy, gain, *lost, up(EMB, 0.1)) == (LR, EMB)
+    assert under("explore", gain, *lost) != ()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

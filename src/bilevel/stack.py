@@ -149,7 +149,7 @@ class Stack:
         key: int,
         value: T,
         before: tuple[Any, ...],
-        check: Callable[[View, Any, Any], None],
+        check: Callable[[View, Any, Any], Any],
     ) -> T:
         for layer in list(self.layers):
             if lapse := self._lapses.next(view.step, layer.sha, hook):
@@ -161,8 +161,8 @@ class Stack:
             held = "{}"
             try:
                 held = mechanism._state()
-                answer = getattr(mechanism, hook)(replace(view, rng=rng), *before, given)
-                check(view, value, answer)
+                said = getattr(mechanism, hook)(replace(view, rng=rng), *before, given)
+                answer = check(view, value, said)
                 self._check_empty(layer, hook, value, answer)
                 state, texts = mechanism._state(), (_text(value), _answer(hook, answer))
             except Exception as error:  # noqa: BLE001 - the wall: no layer may stop the run
@@ -202,7 +202,8 @@ def _fault(step: int, layer: str, hook: str, error: Exception) -> Fault:
     return Fault(step, layer, hook, kind, message.encode("utf-8", "replace").decode())
 
 
-def _check_moves(view: View, before: list[Move], after: Any) -> None:
+def _check_moves(view: View, before: list[Move], after: Any) -> list[Move]:
+    """The moves, a focus on all that is open as none, so that it is no change of a decision."""
     if not isinstance(after, list) or not all(isinstance(m, Move) for m in after):
         raise WrongAnswer("plan must return a list of Move")
     known = {view.incumbent.id, view.best.id}
@@ -216,20 +217,24 @@ def _check_moves(view: View, before: list[Move], after: Any) -> None:
             raise WrongAnswer(f"{closed[0]} is frozen or unknown; focus on open parameters")
         if move.values is not None:
             _check_values(view, move.values)
+    whole = set(view.open())
+    return [replace(m, focus=()) if whole <= set(m.focus) else m for m in after]
 
 
-def _check_drafts(view: View, before: list[Draft], after: Any) -> None:
+def _check_drafts(view: View, before: list[Draft], after: Any) -> list[Draft]:
     if not isinstance(after, list) or not all(isinstance(d, Draft) for d in after):
         raise WrongAnswer("screen must return a list of Draft")
     if not same_drafts(before, after):
         raise WrongAnswer("screen may drop, reorder or edit drafts; it may not invent or repeat")
     for draft in after:
         _check_values(view, draft.values)
+    return after
 
 
-def _check_keep(view: View, before: bool, after: Any) -> None:
+def _check_keep(view: View, before: bool, after: Any) -> bool:
     if not isinstance(after, bool):
         raise WrongAnswer(f"accept must return a bool, not {after!r}")
+    return after
 
 
 def _check_values(view: View, values: Any) -> None:

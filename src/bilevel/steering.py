@@ -27,6 +27,7 @@ MAX_TOKENS = 300
 MAX_NAMES = 3
 DIAGNOSIS_CHARS = 120
 GUIDANCE_CHARS = 160
+REST = 2  # evaluations running that were not kept, after which what gained gains no more
 IDLE_STEPS = 3  # steps without an evaluation, after which a strategy's focus yields
 STRATEGIES = tuple(s for s in get_args(Strategy) if s)
 
@@ -130,11 +131,14 @@ def focus(view: View) -> tuple[str, ...]:
     """Parameters that the loop's own move may change under the strategy in force; () for all open.
 
     explore: those tried least. exploit: those of which a kept change gained and that have a side
-    left. focused: the one or two of which a kept change gained most. Only open ones, and none
-    whose every value was tried from the incumbent. () where none fits, and after IDLE_STEPS steps
-    without an evaluation, so that no strategy can bring the search to a stop.
+    left. focused: the one or two of which a kept change gained most. These two hold while they
+    gain: after REST evaluations running that were not kept all is open again until one is. Only
+    open ones, and none whose every value was tried from the incumbent. () where none fits, and
+    after IDLE_STEPS steps without an evaluation, so that no strategy can stop the search.
     """
     if not view.strategy or _idle(view) >= IDLE_STEPS:
+        return ()
+    if view.strategy != "explore" and view.streak() >= REST:
         return ()
     evidence = weigh(view)
     able = [evidence[n] for n in view.open() if not evidence[n].spent]

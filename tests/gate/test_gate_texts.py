@@ -47,8 +47,6 @@ def test_a_frame_is_on_offer_where_its_rule_changes_a_decision(
         assert verdict.figures["influence"] > 0
     else:
         assert verdict.rule == "influence"
-    if "focus" in frame.body:
-        assert "what came in but for a tag or a focus on the only parameter" in verdict.words
     alone = "there is one parameter only, so start from another trial" in verdict.words
     assert alone == (frame.hook == "plan" and not verdict.admitted)
 

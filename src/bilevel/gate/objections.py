@@ -35,12 +35,10 @@ ALONE = (
 
 
 def effective(trace: Trace, decision: Decision) -> bool:
-    """Whether it moves the search; a tag alone does not, nor does a failed trial kept, nor a
-    focus on all parameters."""
+    """Whether it moves the search; a tag alone does not, nor does a failed trial kept."""
     before, after = json.loads(decision.before), json.loads(decision.after)
     if decision.hook == "plan":
-        names = _names(trace)
-        return [_told(m, names) for m in before] != [_told(m, names) for m in after]
+        return [_told(m) for m in before] != [_told(m) for m in after]
     if decision.hook == "screen":
         return [(d["id"], d["values"]) for d in before] != [(d["id"], d["values"]) for d in after]
     return bool(before != after) and trace.trials[decision.key].score is not None
@@ -50,10 +48,8 @@ def _names(trace: Trace) -> tuple[str, ...]:
     return next((view.space.names for view in trace.views.values()), ())
 
 
-def _told(move: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """What a move says, in one form: a focus on all parameters is none."""
-    told = {name: value for name, value in move.items() if name not in ("tag", "writer")}
-    return {**told, "focus": []} if set(names) <= set(move["focus"]) else told
+def _told(move: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in move.items() if name not in ("tag", "writer")}
 
 
 def fault(trace: Trace) -> str:
@@ -79,9 +75,8 @@ def inert(trace: Trace, hooks: Collection[str]) -> str:
             f"it was never called: {counts} on this run's record of {len(trace.trials)} trials; "
             "override a hook that a run asks, plan above all"
         )
-    said = any(d.before != d.after for d in own if d.hook == "plan")
-    only = "a tag" if len(_names(trace)) > 1 else "a tag or a focus on the only parameter"
-    same = f"what came in but for {only}, which moves nothing" if said else "what came in"
+    tags = any(d.before != d.after for d in own if d.hook == "plan")
+    same = "what came in but for a tag, which moves nothing" if tags else "what came in"
     chosen = _telling(trace, own)
     return (
         f"it changed no decision: on this run's record it was asked {counts}, and each answer was "

@@ -18,6 +18,7 @@ import resource
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ SECRET = "sk-canary-3f9a"
 SPACE = Space((Param("RATE", "float", 0.1, low=0.001, high=1.0, log=True),))
 FIRST = Trial(0, None, {"RATE": 0.1}, "ok", -1.0, {"loss": 1.0}, 1.0, 0, True, role="baseline")
 VIEW = View(SPACE, (FIRST,), FIRST, FIRST, step=0, left=5)
-QUICK = Limits(call=3.0, memory=2**29)
+QUICK = Limits(call=5.0, memory=2**29)
 
 # What the attacks import once they have reached importlib; it is there, so that the operating
 # system is what stops them.
@@ -208,7 +209,7 @@ def run_case(
         problems.append(f"ended as {ended}: {state!r:.300}")
     if SECRET in json.dumps(state):
         problems.append(f"the secret came back: {state!r:.300}")
-    problems += [f"process {p} was left behind" for s in sessions for p in in_session(s)]
+    problems += [f"process {p} was left behind" for s in sessions for p in left_in(s)]
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 64 * 1024:
         problems.append("the host grew by more than 64 MiB")
     if after and not works(sandbox):
@@ -224,7 +225,7 @@ def armed(case: Case, canary: Canaries) -> str:
 
 def patience(case: Case) -> Limits:
     """Nobody waits long for a hang, and everybody else may take a busy machine's time."""
-    return replace(QUICK, call=0.2 if "timeout" in case.right else 5.0)
+    return replace(QUICK, call=0.2, wait=1.0) if "timeout" in case.right else QUICK
 
 
 def works(sandbox: Sandbox) -> bool:
@@ -268,6 +269,14 @@ def in_session(session: int) -> list[int]:
             continue  # it ended while we looked
         if int(fields[3]) == session and fields[0] != "Z":
             found.append(int(path.parent.name))
+    return found
+
+
+def left_in(session: int) -> list[int]:
+    """Living processes of a session that has been ended, after the time that a kernel may need."""
+    deadline = time.monotonic() + 300
+    while (found := in_session(session)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     return found
 
 

@@ -65,6 +65,13 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
+def patient() -> Iterator[Sandbox]:
+    """For the layer beside an attack, whose limits are not the attack's."""
+    with Sandbox(QUICK, ring=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def canary() -> Iterator[Canaries]:
     with canaries() as made:
         yield made
@@ -79,12 +86,12 @@ def test_attack(name: str, sandbox: Sandbox, canary: Canaries) -> None:
 
 @each_attack
 def test_the_loop_ends_as_it_should_with_the_attack_as_a_layer(
-    name: str, sandbox: Sandbox, canary: Canaries
+    name: str, sandbox: Sandbox, patient: Sandbox, canary: Canaries
 ) -> None:
     """Every evaluation made, each call answered or a fault on record, the layer above at work."""
     skip_unless_whole(name)
     case, log = read_case(CORPUS / f"{name}.py"), Log()
-    good = sandbox.load(BENIGN)
+    good = patient.load(BENIGN)
     layers = [Layer("good", "counts", good, good.close)]
     sandbox.limits = patience(case)
     with suppress(MechanismError):  # What does not load never joins.

@@ -50,7 +50,7 @@ def receive(sent: bytes) -> dict[str, Any]:
     """What the host makes of these bytes."""
     worker = Piped(sent)
     try:
-        return worker._receive(time.monotonic() + 1)
+        return worker._receive(time.monotonic() + 60)
     finally:
         worker.close()
 
@@ -103,10 +103,10 @@ def test_a_frame_cut_short_is_a_dead_worker(kept: int) -> None:
     ids=lambda text: text[:20].decode(errors="replace"),
 )
 def test_costly_and_impossible_json_is_refused_quickly(text: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(WrongFrame):
         framing.parse(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_frame_is_refused_by_its_header() -> None:

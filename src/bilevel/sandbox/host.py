@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -58,15 +59,17 @@ def bytecode(source: Path) -> Path:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use. Seconds are wall-clock, but for `cpu`, over its whole life.
+    """What a worker may use.
 
-    start: from its start to the end of the lock-down, imports included. call: for one hook, and
-    for loading the source. memory: bytes of address space; on macOS, which cannot limit that, bytes
-    in use, at which the host ends the worker.
+    start: seconds on the clock, from its start to the end of the lock-down, imports included.
+    call: seconds of its CPU time for one hook, and for loading the source. wait: seconds on the
+    clock for the same. cpu: seconds of CPU time over its whole life. memory: bytes of address
+    space; on macOS, which cannot limit that, bytes in use, at which the host ends the worker.
     """
 
     start: float = 60.0
     call: float = 10.0
+    wait: float = 60.0
     cpu: int = 3600
     memory: int = 2**30
 
@@ -80,6 +83,8 @@ class Worker:
     watched = limits.MACOS
     program = "worker.py"
     forbidden: Collection[str] = tuple(attempts.ATTEMPTS)  # what it must have tried
+    _granted: Limits | None = None  # for the call that is under way
+    _used = math.inf  # seconds of CPU time, when that call was first looked after
 
     def __init__(self, limits: Limits, modules: tuple[str, ...], ring: Bwrap | None = None) -> None:
         self._limits = limits
@@ -171,12 +176,14 @@ class Worker:
         except (psutil.NoSuchProcess, IndexError) as error:
             raise WorkerDied("the worker ended after it had started") from error
 
-    def ask(self, message: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        """The reply to one request. deadline: of time.monotonic(), for all of it.
+    def ask(self, message: Mapping[str, Any], granted: Limits) -> dict[str, Any]:
+        """The reply to one request. granted: whose `call` and `wait` hold for all of it.
 
         Raises WorkerDied, MechanismTimeout or WrongFrame; then the worker is of no more use.
         """
         self._number += 1
+        self._granted, self._used = granted, math.inf
+        deadline = time.monotonic() + granted.wait
         body = json.dumps({**message, "id": self._number}, default=wire.unfold).encode()
         if select.select([self._read], [], [], 0)[0]:
             self._refuse_unasked()
@@ -185,6 +192,13 @@ class Worker:
         if reply.get("id") != self._number:
             raise WrongFrame("a reply does not carry its request's number")
         return reply
+
+    def used(self) -> float:
+        """Seconds of CPU time so far; 0 when it is gone."""
+        try:
+            return sum(psutil.Process(self.pid).cpu_times()[:2])
+        except psutil.NoSuchProcess:
+            return 0.0
 
     def output(self) -> str:
         """The last 2000 bytes of what it printed."""
@@ -262,19 +276,25 @@ class Worker:
             if poll.poll(1000 * min(left, WATCH_SECONDS)):
                 return
             self._watch()
-        raise MechanismTimeout("no answer in time")
+        took = f"{self._granted.wait:g} s" if self._granted else "time"
+        raise MechanismTimeout(f"no answer in {took}")
 
     def _watch(self) -> None:
-        """What the pipe does not tell. Raises WorkerDied."""
+        """What the pipe does not tell. Raises WorkerDied and MechanismTimeout."""
         if self._ring is not None:
             # One whose ring was killed as it started would wait for it for ever.
             state = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if state is not None:
                 raise WorkerDied("the ring around the worker ended")
+        if self._granted is not None:
+            used = self.used()
+            # Counted from the first look, which spares quick calls the trouble.
+            self._used = min(self._used, used)
+            if used - self._used >= self._granted.call:
+                raise MechanismTimeout(f"no answer in {self._granted.call:g} s of CPU time")
         if self.watched:
-            used = 0
+            held, most = 0, self._limits.memory
             with contextlib.suppress(psutil.NoSuchProcess):  # the pipe tells that
-                used = psutil.Process(self.pid).memory_info().rss
-            if used > self._limits.memory:
-                most = self._limits.memory
-                raise WorkerDied(f"the worker took {used} bytes of memory; it may have {most}")
+                held = psutil.Process(self.pid).memory_info().rss
+            if held > most:
+                raise WorkerDied(f"the worker took {held} bytes of memory; it may have {most}")

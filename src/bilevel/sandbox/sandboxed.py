@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
@@ -120,6 +119,10 @@ class Walled:
         """The worker's process id; None while there is none."""
         return self._worker.pid if self._worker else None
 
+    def used(self) -> float:
+        """Seconds of CPU time of the worker at hand; 0 while there is none."""
+        return self._worker.used() if self._worker else 0.0
+
     def close(self) -> None:
         """End the worker; the next call would start another."""
         if self._worker is not None:
@@ -146,13 +149,11 @@ class Walled:
 
     def _reply(self, worker: Worker, message: Json, what: str) -> Json:
         """What the worker answers. Raises MechanismError, also for what the source raised."""
-        seconds = self._sandbox.limits.call
         try:
-            reply = worker.ask(message, time.monotonic() + seconds)
+            reply = worker.ask(message, self._sandbox.limits)
         except MechanismTimeout as error:
             raise MechanismTimeout(
-                f"{what} gave no answer in {seconds:g} s; do less in a call, and look for a loop "
-                "that does not end"
+                f"{what} gave {error}; do less in a call, and look for a loop that does not end"
             ) from error
         if "error" in reply:
             module = _printable(reply.get("module", ""))

@@ -21,10 +21,10 @@ from bilevel.research.beside import Accompanied
 from bilevel.tape.tape import Tape
 from outer_worlds import RUN as LEVELS_RUN
 from outer_worlds import TrustedSandbox, calm, notes
+from patience import PATIENCE
 from threelevels import ThreeLevels
 from worlds import Instant, Log
 
-PATIENCE = 20.0  # seconds after which a test has hung
 PLAN = replace(LEVELS_RUN.outer, cycles=2, beside=True)
 RUN = replace(LEVELS_RUN, evals=12, outer=PLAN)
 

@@ -27,7 +27,7 @@ metric = "loss"
 [function]
 target = "comparable:loss"
 inline = true
-timeout = 20
+timeout = 120
 env = {{ PYTHONPATH = "{tests}" }}
 [noise]
 deterministic = true

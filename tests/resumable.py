@@ -28,7 +28,7 @@ metric = "val_loss"
 [script]
 file = "train.py"
 seed = "SEED"
-timeout = 20
+timeout = 120
 [params.RATE]
 low = 0.01
 high = 1.0

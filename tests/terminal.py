@@ -7,12 +7,20 @@ from pathlib import Path
 
 import psutil
 
+from patience import PATIENCE
+
 
 def bilevel(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bilevel", *words]
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")} | env
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
 

@@ -55,7 +55,7 @@ def test_inline_seconds_are_measured() -> None:
     evaluator.start(0, {"x": 0.5}, 0)
     (done,) = evaluator.finished()
     assert (done.key, done.outcome.value) == (0, 1.0)
-    assert 0.02 <= done.seconds < 10
+    assert 0.02 <= done.seconds < 60
     assert evaluator.finished() == []
 
 

@@ -29,6 +29,7 @@ from bilevel.protocols import Schema
 from bilevel.workspace import Workspace
 from comparable import write_task
 from leaky import KEY
+from patience import PATIENCE
 from resumable import SCRIPT, TASK
 from threelevels import BROKEN, PLAN, SOURCE, Nobody, ThreeLevels, held
 from worlds import RUN, Scripted, says
@@ -56,7 +57,7 @@ def elsewhere(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -12,6 +12,7 @@ from bilevel.errors import ConfigError, RunBusy
 from bilevel.model import Proposal, Record, Trial
 from bilevel.replay import replay
 from bilevel.workspace import Workspace
+from patience import PATIENCE
 from resumable import SCRIPT, Silent, reply
 from worlds import Scripted
 
@@ -37,7 +38,7 @@ def decided(home: Path) -> list[Record]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     home = tmp_path_factory.mktemp("whole")
     process = start(home)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return decided(home)
 
@@ -53,13 +54,13 @@ def test_kill_and_resume(tmp_path: Path, whole: list[Record], after: int) -> Non
     recorded = len(Workspace(tmp_path / "state").records("tiny-1"))
     assert recorded >= after
     again = start(tmp_path, "tiny-1")
-    again.communicate(timeout=60)
+    again.communicate(timeout=PATIENCE)
     assert again.returncode == 0
     assert decided(tmp_path) == whole
 
 
 def test_the_recorded_run_replays(tmp_path: Path) -> None:
-    start(tmp_path).communicate(timeout=60)
+    start(tmp_path).communicate(timeout=PATIENCE)
     workspace = Workspace(tmp_path / "state")
     result = replay(workspace.store.run("tiny-1"), workspace.records("tiny-1"))
     assert result.difference is None
@@ -80,7 +81,7 @@ def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_task_that_changed_is_not_resumed(tmp_path: Path) -> None:
-    start(tmp_path).communicate(timeout=60)
+    start(tmp_path).communicate(timeout=PATIENCE)
     (tmp_path / "train.py").write_text(SCRIPT + "print('more')\n")
     from bilevel.assemble import conduct
 

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 
 POLL = 0.1  # seconds between two looks at the size of the output
-PATIENCE = 5.0  # seconds after which processes that cannot be killed are left, on record
+PATIENCE = 30.0  # seconds after which processes that cannot be killed are left, on record
 CANNOT = "bilevel cannot run"  # how the log of a command begins that could not be started
 LINUX = sys.platform == "linux"
 LISTED = os.access("/proc/thread-self/children", os.R_OK)

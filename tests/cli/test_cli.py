@@ -14,6 +14,7 @@ from bilevel import __version__
 from bilevel.budget.words import seconds
 from bilevel.cli.cli import app
 from bilevel.errors import ConfigError, MissingExtra
+from patience import PATIENCE
 from resumable import SCRIPT, TASK
 from terminal import bilevel, jobs_of, start
 
@@ -123,16 +124,16 @@ def test_times() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
-    slow = "import time, subprocess\nsubprocess.Popen(['sleep', '300'])\ntime.sleep(300)\n"
+    slow = "import time, subprocess\nsubprocess.Popen(['sleep', '900'])\ntime.sleep(900)\n"
     (tmp_path / "train.py").write_text(SCRIPT + slow)
-    (tmp_path / "task.toml").write_text(TASK.replace("timeout = 20", "timeout = 200"))
+    (tmp_path / "task.toml").write_text(TASK.replace("timeout = 120", "timeout = 900"))
     process = start("run", "task.toml", "--llm", "toy@http://127.0.0.1:9/v1", cwd=tmp_path)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while len(jobs_of(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(jobs_of(tmp_path)) >= 2
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, output
     assert "bilevel resume tiny-1" in output
     assert "Traceback" not in output
@@ -145,7 +146,7 @@ def test_a_real_model_proposes_and_the_run_replays(tmp_path: Path) -> None:
     (tmp_path / "task.toml").write_text(TASK)
     words = ("--llm", "embedded:smollm2-135m", "--evals", "2", "--confirms", "1")
     process = start("run", "task.toml", *words, cwd=tmp_path)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     shown = json.loads(bilevel("show", "--json", cwd=tmp_path).stdout)
     calls = [r["record"] for r in shown["records"] if r["type"] == "Call"]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from bilevel.cli.cli import app
 from bilevel.compare.output import clock
 from comparable import write_task
+from patience import PATIENCE
 from resumable import SCRIPT, TASK
 from terminal import bilevel, jobs_of, start
 
@@ -139,18 +140,18 @@ def test_a_mistake_gets_one_clear_message(
 
 @pytest.mark.parametrize("parallel", ["1", "2"])
 def test_ctrl_c_pauses_and_leaves_nothing_running(tmp_path: Path, parallel: str) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT + "import time\ntime.sleep(300)\n")
-    (tmp_path / "task.toml").write_text(TASK.replace("timeout = 20", "timeout = 400"))
+    (tmp_path / "train.py").write_text(SCRIPT + "import time\ntime.sleep(900)\n")
+    (tmp_path / "task.toml").write_text(TASK.replace("timeout = 120", "timeout = 900"))
     words = ("--strategies", "random_search,cmaes", "--llm", NOBODY, "--parallel", parallel)
     process = start("compare", "task.toml", *words, cwd=tmp_path)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     try:
         # A job is its own process and a supervisor's.
         while len(jobs_of(tmp_path)) < int(parallel) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(jobs_of(tmp_path)) >= int(parallel)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.communicate()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from bilevel.errors import ExecutorError
 from bilevel.executors import folder
 from bilevel.executors.local import LocalExecutor
 from bilevel.model import Job
+from patience import soon
 
 
 class TestLocal(ExecutorSuite):
@@ -155,7 +157,7 @@ def test_output_over_the_limit_counts_even_if_the_job_ends_before_a_look_at_it(
 BOMB = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-until = time.monotonic() + 60
+until = time.monotonic() + 600
 for _ in range(5):
     os.fork()
 while time.monotonic() < until:
@@ -168,11 +170,9 @@ while time.monotonic() < until:
 
 def test_a_fork_bomb_is_cleared(executor: LocalExecutor) -> None:
     executor.submit(
-        1, Job(("sh", "-c", '"$0" -c "$1" & sleep 60', sys.executable, BOMB), timeout=1)
+        1, Job(("sh", "-c", '"$0" -c "$1" & sleep 600', sys.executable, BOMB), timeout=1)
     )
-    begun = time.monotonic()
     ((_, result),) = executor.wait(PATIENCE)
-    assert time.monotonic() - begun < 10.0  # It takes 1.1; other work on the machine adds to it.
     assert (result.killed, result.output) == ("timeout", "")
 
 
@@ -285,10 +285,7 @@ def test_no_job_outlives_its_host(tmp_path: Path, number: int) -> None:
         assert len(living(tmp_path)) >= 3
         host.send_signal(number)
         host.wait(PATIENCE)
-        begun = time.monotonic()
-        while left := living(tmp_path):
-            assert time.monotonic() - begun < 2.0, left
-            time.sleep(0.02)
+        soon(lambda: not living(tmp_path))
 
 
 def test_ctrl_c_while_waiting_loses_nothing(executor: LocalExecutor) -> None:
@@ -315,30 +312,34 @@ def test_closing_gives_what_was_stopped(executor: LocalExecutor) -> None:
 
 def test_results_come_in_the_order_of_ending(tmp_path: Path) -> None:
     with closing(LocalExecutor(tmp_path, slots=3)) as executor:
-        for key, seconds in ((1, 0.6), (2, 0.0), (3, 0.3)):
+        for key, seconds in ((1, 4.0), (2, 0.0), (3, 2.0)):
             executor.submit(key, Job(("sleep", str(seconds))))
-        time.sleep(1.2)
+        time.sleep(6.0)
         assert [key for key, _ in executor.wait(PATIENCE)] == [2, 3, 1]
 
 
 def test_a_job_costs_little_besides_itself(executor: LocalExecutor) -> None:
-    costs = []
-    for key in range(8):
+    keys = count()
+
+    def cost() -> float:
         begun = time.monotonic()
-        executor.submit(key, Job(("true",)))
+        executor.submit(next(keys), Job(("true",)))
         executor.wait(PATIENCE)
-        costs.append(time.monotonic() - begun)
-    # The least of several: other work on the machine only ever adds to it.
-    assert min(costs) < 0.15
+        return time.monotonic() - begun
+
+    soon(lambda: cost() < 0.15)  # Other work on the machine only ever adds to it.
 
 
 def test_waiting_for_a_job_does_not_spin(executor: LocalExecutor) -> None:
     executor.submit(1, Job(("sleep", "600"), timeout=600))
-    executor.wait(0.3)
-    busy = psutil.Process().children(recursive=True)
-    before = sum(sum(process.cpu_times()[:2]) for process in busy)
-    executor.wait(1.0)
-    assert sum(sum(process.cpu_times()[:2]) for process in busy) - before < 0.1
+
+    def spent() -> float:
+        busy = psutil.Process().children(recursive=True)
+        before = sum(sum(process.cpu_times()[:2]) for process in busy)
+        executor.wait(1.0)
+        return sum(sum(process.cpu_times()[:2]) for process in busy) - before
+
+    soon(lambda: spent() < 0.1)  # The first look may see it start.
 
 
 @pytest.mark.parametrize(
@@ -443,6 +444,6 @@ class TestFolder:
             file.truncate(2**36)
             file.seek(0, os.SEEK_END)
             file.write("é end".encode())
-        begun = time.monotonic()
+        begun = time.process_time()
         assert folder.tail(path).endswith("é end")
-        assert time.monotonic() - begun < 1.0
+        assert time.process_time() - begun < 1.0

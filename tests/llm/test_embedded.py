@@ -20,6 +20,7 @@ from bilevel.llm.forms import FORMS
 from bilevel.llm.http import HttpLLM
 from bilevel.model import TOO_LONG, Message
 from bilevel.schemas import misfit
+from patience import PATIENCE
 
 MODEL = "smollm2-135m"
 SCHEMA = {
@@ -227,8 +228,8 @@ def test_the_server_ends_with_its_parent(cached: None, tmp_path: Path, how: str)
         parent.stdin.flush()
     else:
         os.kill(parent.pid, signal.SIGKILL if how == "kill -9" else signal.SIGINT)
-    parent.wait(5)
-    child.wait(2)
+    parent.wait(PATIENCE)
+    child.wait(PATIENCE)
     parent.stdin.close()
     parent.stdout.close()
 

@@ -23,6 +23,7 @@ from fake_openai import Answer, FakeOpenAI, refusal, serving
 from bilevel.errors import ConfigError, ContextTooLong, LLMRejected, LLMUnavailable
 from bilevel.llm.wire import LARGEST_BODY
 from bilevel.model import UNUSABLE
+from patience import PATIENCE
 
 DEEP = '{"x": ' + "[" * 100_000
 
@@ -298,10 +299,11 @@ def test_a_key_that_cannot_be_sent_is_refused_unseen(adapter: Adapter, key: str)
 
 
 def test_silence_beyond_the_timeout_is_a_fault(adapter: Adapter, fake: FakeOpenAI) -> None:
-    fake.answers = [Answer(b"{}", delay=0.6), adapter.says("in time")]
-    assert adapter.client(fake, timeout=0.2).ask().attempts == 2
+    late = Answer(b"{}", delay=60)
+    fake.answers = [late, adapter.says("in time")]
+    assert adapter.client(fake, timeout=2.0).ask().attempts == 2
     fake.requests.clear()
-    fake.answers = [Answer(b"{}", delay=0.6)]
+    fake.answers = [late]
     with pytest.raises(LLMUnavailable, match=r"no answer within 0\.2 s"):
         adapter.client(fake, timeout=0.2).ask()
 
@@ -310,11 +312,11 @@ def test_silence_beyond_the_timeout_is_a_fault(adapter: Adapter, fake: FakeOpenA
 def test_an_answer_that_trickles_beyond_the_timeout_is_a_fault(
     adapter: Adapter, fake: FakeOpenAI, status: int
 ) -> None:
-    fake.answers = [Answer(b" " * 400, status, drip=0.05)]
+    fake.answers = [Answer(b" " * 9999, status, drip=0.05)]
     start = time.monotonic()
     with pytest.raises(LLMUnavailable, match=r"not complete within 0\.2 s"):
         adapter.client(fake, timeout=0.2, attempts=1).ask()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_a_refused_connection_is_named(adapter: Adapter) -> None:
@@ -404,9 +406,7 @@ def test_ctrl_c_ends_a_waiting_request_at_once(
             while not fake.requests and process.poll() is None:
                 time.sleep(0.05)
             time.sleep(0.3)
-            start = time.monotonic()
             process.send_signal(signal.SIGINT)
-            assert process.wait(25) == 7
-            assert time.monotonic() - start < 25
+            assert process.wait(50) == 7
         finally:
             process.kill()

@@ -21,6 +21,7 @@ from bilevel.llm.terminal import TerminalLLM
 from bilevel.model import Call, Message, Stop, Trial
 from bilevel.planning import Settings, begin
 from bilevel.workspace import Workspace
+from patience import PATIENCE
 from resumable import SCRIPT, TASK, Silent
 
 ASK = [Message("system", "You tune."), Message("user", "Which rate?")]
@@ -114,7 +115,7 @@ def test_another_process_answers_a_whole_run(tmp_path: Path) -> None:
     settings = Settings(evals=2, llm=f"mailbox:{box}", baselines=2, confirms=0)
     run = begin(workspace, str(tmp_path / "task.toml"), settings)
     stop = conduct(workspace, run, connect(run.llm), Silent())
-    said, _ = answerer.communicate(timeout=60)
+    said, _ = answerer.communicate(timeout=PATIENCE)
     assert stop.reason == "done"
     assert said.count("the answer is not JSON") == 2
     records = workspace.records(run.id)
@@ -139,13 +140,13 @@ def test_ctrl_c_leaves_a_run_that_takes_up_the_open_request(tmp_path: Path) -> N
         stderr=subprocess.STDOUT,
         env={**os.environ, "COLUMNS": "200"},
     )
-    end = time.monotonic() + 90
+    end = time.monotonic() + PATIENCE
     while not (box / "0001.request.json").exists():
         assert time.monotonic() < end
         assert process.poll() is None, process.communicate()[0].decode()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[0].decode()
+    said = process.communicate(timeout=PATIENCE)[0].decode()
     assert process.returncode == 130, said
     assert "answers are awaited in" in said
     workspace = Workspace(home)

@@ -32,6 +32,7 @@ from bilevel.model import (
 from bilevel.protocols import Schema
 from bilevel.tape.tape import Tape
 from outer_worlds import QuickGate, of
+from patience import PATIENCE
 from worlds import Log
 
 pytestmark = pytest.mark.usefixtures("quick_gate")
@@ -174,7 +175,7 @@ def test_ctrl_c_ends_the_session_with_the_loop() -> None:
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         world.build().go()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < PATIENCE
     until(lambda: not sessions())
     assert world.rooms == world.closed == 1, "its sandbox is closed"
     resumed(world.log)
@@ -287,7 +288,7 @@ class Meeting:
     ) -> Reply:
         if not self.asked.is_set():
             self.asked.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(PATIENCE)
         return Reply("yes", self.name, 10, max_tokens // 10)
 
     def close(self) -> None:
@@ -315,14 +316,14 @@ def test_a_call_waits_for_the_one_under_way_before_it_is_denied(
 
     session = threading.Thread(target=ask, args=(other, "2"))
     session.start()
-    assert llm.asked.wait(10)
+    assert llm.asked.wait(PATIENCE)
     threading.Timer(0.1, llm.go_on.set).start()
     if replies == 2:
         ask(tape, "1")
     else:
         with pytest.raises(OverBudget):
             ask(tape, "1")
-    session.join(10)
+    session.join(PATIENCE)
     kinds = [type(r) for r in log]
     assert kinds[:2] == [Ask, Call], "it was not denied while the first was under way"
     assert kinds[2:] == ([Ask, Call] if replies == 2 else [Denial])

@@ -20,6 +20,7 @@ from bilevel.conformance.store import StoreSuite, run, trial
 from bilevel.errors import RunBusy, RunNotFound, StoreError
 from bilevel.model import Stop, Trial
 from bilevel.store.sqlite import SqliteStore
+from patience import PATIENCE
 
 
 class TestSqlite(StoreSuite):
@@ -122,7 +123,7 @@ def test_the_writer_is_named_and_its_lock_dies_with_it(path: Path, store: Sqlite
 def test_a_reader_follows_a_writer_in_another_process(path: Path, store: SqliteStore) -> None:
     seen: list[int] = []
     looks = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     with writer(path, 300):
         while len(seen) < 300:
             assert time.monotonic() < deadline

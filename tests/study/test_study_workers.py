@@ -21,6 +21,7 @@ from bilevel.study.results import stored, study_data
 from bilevel.study.workers import Assignment, Remote, Shared, _serve, workers
 from bilevel.workspace import Workspace
 from comparable import reply
+from patience import PATIENCE
 from worlds import Scripted
 
 ASK = (Message("user", "hello"),)
@@ -71,7 +72,7 @@ def test_a_bug_in_a_model_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(LLMUnavailable):
         served(Scripted(breaks)).complete(ASK, seed=1, max_tokens=9)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not raised and time.monotonic() < deadline:
         time.sleep(0.01)
     assert raised == [ZeroDivisionError]
@@ -89,7 +90,7 @@ def test_only_an_embedded_model_answers_one_at_a_time(spec: str, most: int) -> N
             inside += 1
             seen.append(inside)
         if together is not None:
-            together.wait(timeout=30)
+            together.wait(timeout=PATIENCE)
         time.sleep(0.02)
         with lock:
             inside -= 1
@@ -120,7 +121,7 @@ def test_two_processes_make_what_one_makes_and_pay_as_often(tmp_path: Path) -> N
     assignment = Assignment(tmp_path / "state", file, record.began, record.lent(), False)
     made, llm = assignment.study(), Scripted(reply)
     with closing(Shared(lambda spec: llm)) as models, workers(1, assignment, models):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not made.workspace.store.runs() and time.monotonic() < deadline:
             time.sleep(0.05)  # else this process would have made all before the other began
         made.go(models, Silent())

@@ -24,6 +24,7 @@ from bilevel.study.report_document import Code, Paragraph, Points, Table, html, 
 from bilevel.study.report_sections import Extra
 from bilevel.study.report_words import Numbers, numbers, strongest_sentence
 from bilevel.study.statistics import spread
+from patience import PATIENCE
 
 BROWSER = next((b for b in ("chromium", "google-chrome") if shutil.which(b)), None)
 
@@ -243,7 +244,7 @@ def test_a_browser_shows_it_within_a_phone_and_asks_for_nothing(
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900",
             f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", "page.html",
         ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True,
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True,
     ).stdout  # fmt: skip
     found = re.search(r"<title>(.*?)</title>", shown)
     assert found is not None

@@ -97,11 +97,11 @@ def test_what_counts_as_a_constant(source: str, expected: dict[str, Value]) -> N
     ],
 )
 def test_what_is_refused_and_why(source: str, why: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidCandidate, match=r"^A in the script ") as error:
         edit(source, {"A": 3})
     assert why in str(error.value)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
@@ -199,6 +199,6 @@ def test_comments_become_one_clean_line() -> None:
 def test_a_thousand_lines_are_edited_quickly() -> None:
     source = AUTORESEARCH + "def f(x):\n    return [x + i for i in range(10)]\n" * 600
     loaded = Source(source)
-    began = time.perf_counter()
+    began = time.process_time()
     loaded.edit({"DEPTH": 9})
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2

@@ -17,6 +17,7 @@ from bilevel.tasks.constants import Source
 from bilevel.tasks.loading import load_task
 from bilevel.tasks.metrics import scan
 from bilevel.tasks.script import ScriptTask, read_source
+from patience import PATIENCE
 
 torch: Any = pytest.importorskip("torch", reason="the gpt extra is not installed")
 
@@ -57,7 +58,7 @@ def command(folder: Path, file: str, **env: str) -> tuple[int, str, str]:
     """Exit status, stdout with its carriage returns, and stderr."""
     done = subprocess.run(
         [sys.executable, file], cwd=folder, env={**os.environ, **env}, capture_output=True,
-        timeout=110, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 

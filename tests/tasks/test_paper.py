@@ -21,6 +21,7 @@ from bilevel.space import Value, Values
 from bilevel.tasks.function import FunctionTask
 from bilevel.tasks.loading import load_task
 from bilevel.tasks.paper import landscape
+from patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(bilevel.tasks.paper.__file__).parent
@@ -143,7 +144,7 @@ def test_the_committed_numbers_are_those_of_the_fit(tmp_path: Path) -> None:
     script = ROOT / "benchmarks" / "fit_paper_landscape.py"
     written = tmp_path / "landscape.toml"
     command = [sys.executable, str(script), str(RUNS), "--write", str(written)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     assert written.read_text() == (FOLDER / "landscape.toml").read_text()
 
 

@@ -15,13 +15,14 @@ from bilevel.model import Job, JobResult
 from bilevel.space import Value, Values
 from bilevel.tasks.loading import load_task
 from bilevel.tasks.script import ScriptTask
+from patience import PATIENCE
 
 
 def run(job: Job, root: Path) -> JobResult:
     with closing(LocalExecutor(root)) as executor:
         executor.submit(1, job)
         while True:
-            for _, result in executor.wait(10):
+            for _, result in executor.wait(PATIENCE):
                 return result
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import traces
@@ -173,7 +173,6 @@ def test_a_single_change_to_a_value_that_was_tried_so_is_not_on_offer() -> None:
     assert values_of(again, "WINDOW_PATTERN") == {"enum": ["SL", "L"]}, "on another seed too"
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=6),
     st.sampled_from(["MATRIX_LR", "WEIGHT_DECAY", "WARMUP_RATIO"]),

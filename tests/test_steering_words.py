@@ -66,7 +66,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_nothing_that_counts_as_a_value_is_left(text: str) -> None:
     assert values_in(SPACE, without_values(SPACE, text)) == ()

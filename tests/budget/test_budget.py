@@ -92,7 +92,7 @@ def plans(draw: st.DrawFn) -> tuple[dict[str, float], int, float, list[int], lis
     return limits, draw(st.integers(0, 999)), draw(st.sampled_from((0.1, 0.6, 1.0))), deaths, calls
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(plan=plans(), layers=st.sampled_from((tuple, three)))
 def test_no_call_ever_crosses_a_limit_and_the_run_replays(
     plan: tuple[dict[str, float], int, float, list[int], list[int]],

@@ -69,7 +69,7 @@ def test_any_bytes_are_a_frame_or_refused(body: bytes) -> None:
 
 
 @given(st.binary(max_size=100), st.integers(0, 2**32 - 1) | st.none())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_in_the_pipe_end_the_call(body: bytes, size: int | None) -> None:
     sent = struct.pack("<I", len(body) if size is None else size) + body
     with pytest.raises((WrongFrame, WorkerDied)):

@@ -80,7 +80,7 @@ def test_two_values_have_no_bootstrap_interval() -> None:
     assert (both.value, both.bootstrap) == (0.5, None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(values.filter(lambda numbers: len(numbers) > 2))
 def test_a_bootstrap_interval_lies_within_the_values_and_repeats(numbers: list[float]) -> None:
     got = spread(numbers, FEW)
@@ -92,7 +92,7 @@ def test_a_bootstrap_interval_lies_within_the_values_and_repeats(numbers: list[f
     assert got.bootstrap.high >= got.mean - 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(values)
 def test_p_is_that_of_all_sign_flips(numbers: list[float]) -> None:
     assert found(numbers).p == pytest.approx(flips(numbers))
@@ -144,7 +144,7 @@ def test_holm_raises_keeps_the_order_and_stays_below_bonferroni(p: list[float]) 
         assert p[i] > p[j] or got[i] <= got[j]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(values, values)
 def test_the_chance_counts_pairs_and_ties_as_halves(ours: list[float], theirs: list[float]) -> None:
     by_repeat = [dict(enumerate(values)) for values in (ours, theirs)]

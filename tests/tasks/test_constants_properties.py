@@ -2,16 +2,14 @@
 
 import ast
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bilevel.errors import ConfigError
 from bilevel.space import Value
 from bilevel.tasks.constants import Source, edit, find
 
-FAST = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+FAST = settings(max_examples=150, database=None)
 INTS = st.integers(-(2**40), 2**40)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(max_size=12)

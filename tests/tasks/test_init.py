@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lookalike import AUTORESEARCH, SMALL, SMALL_TOML
 
@@ -184,9 +184,7 @@ LITERALS = st.one_of(
 )
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
-)
+@settings(max_examples=200, database=None)
 @given(st.dictionaries(NAMES, LITERALS, min_size=1), st.text(max_size=20))
 def test_every_draft_loads_again(constants: dict[str, str], comment: str) -> None:
     comment = "".join(c for c in comment if c.isprintable())

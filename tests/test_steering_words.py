@@ -72,6 +72,33 @@ def test_nothing_that_counts_as_a_value_is_left(text: str) -> None:
     assert values_in(SPACE, without_values(SPACE, text)) == ()
 
 
+POINTS = Space(tuple(Param(f"{x}{n}", "float", 0.5, 0.0, 1.0) for n in (1, 2, 11) for x in "uv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "left"),
+    [
+        ("Move point 11 off the line of points 1 and 2.", (), None),
+        ("Try Points 1, 2, or #11, not point 2 alone", (), None),
+        ("Move point 11 up to 0.9", ("0.9",), "Move point 11 up"),
+        ("Raise v11 to 1, away from point 2.", ("1",), "Raise v11, away from point 2."),
+        ("Move point 3 and point 1.5", ("3", "1.5"), "Move point and point"),
+        ("Move point 2 to 0.5", ("0.5",), "Move point 2"),
+        ("Move point 2 to 1", ("1",), "Move point 2"),
+    ],
+)
+def test_the_number_of_a_thing_that_has_several_parameters_is_no_value(
+    text: str, values: tuple[str, ...], left: str | None
+) -> None:
+    assert values_in(POINTS, text) == values
+    assert without_values(POINTS, text) == (left or text)
+
+
+def test_a_number_at_the_end_of_one_name_only_is_a_value() -> None:
+    space = Space((Param("x1", "float", 0.5, 0.0, 1.0), Param("x2", "float", 0.5, 0.0, 1.0)))
+    assert values_in(space, "Move point 1") == ("1",)
+
+
 def test_a_space_without_choices_and_odd_text_do_no_harm() -> None:
     space = Space((Param("A", "float", 0.5, low=0.0, high=1.0),))
     assert without_values(space, "raise\x1b[31m A\n\ud800 by 0.1") == "raise [ A"

@@ -2,13 +2,15 @@
 
 A value is a number in any spelling (0.04, 2**14, 2^14, 1e-3, 10%, 1,000, #12) or a choice of the
 space. Directions and degrees in words ("raise", "halve") are none, nor are the names of
-parameters, whatever digits they hold.
+parameters, whatever digits they hold, nor is the number of a thing that has several parameters
+("point 11" of u11 and v11).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 from bilevel.space import Space
@@ -17,6 +19,7 @@ _NUMBER = r"(?<!\w)[-+.#=~<>≈≤≥−$]*\d(?:[\w.,*^/%:+\-–−⁄]*[\w%])?"
 _BEFORE = (
     "to|by|at|of|from|between|around|about|near|below|above|under|over|than|with|like|is|be|or|and"
 )
+_THINGS = r"(?i:points?|circles?|nodes?|layers?|blocks?|stages?|groups?|items?|units?|parts?)"
 _QUOTES = "\"'`“”‘’"
 
 
@@ -48,8 +51,10 @@ def _normal(text: str) -> str:
 
 
 def _pattern(space: Space) -> re.Pattern[str]:
-    """Matches a parameter's name, kept as it is, or a value with the words that lead to it."""
-    names = _any(space.names)
+    """Matches a name, kept as it is, or a value with the words that lead to it."""
+    number = rf"{_any(_numbered(space))}(?![\w%]|[.,]\d)"
+    things = rf"{_THINGS}\s+#?{number}(?:\s*(?:,|and|or|,\s*(?:and|or))\s*#?{number})*"
+    names = f"(?:{_any(space.names)}|{things})"
     choices = {c for p in space for c in p.choices if isinstance(c, str) and c}
     flags = {w for p in space for c in p.choices if isinstance(c, bool) for w in _FLAGS[c]}
     # An ordinary word ("linear") may be said; it is a value where it is quoted.
@@ -63,6 +68,12 @@ def _pattern(space: Space) -> re.Pattern[str]:
     )
     lead = rf"(?:\b(?i:{_BEFORE})\s+)*"
     return re.compile(rf"(?<!\w)(?P<name>{names})(?!\w)|{lead}(?P<value>{value})")
+
+
+def _numbered(space: Space) -> list[str]:
+    """The numbers at the end of several parameters' names each: u11 and v11 are of one thing."""
+    ends = Counter(m[0] for name in space.names if (m := re.search(r"\d+$", name)))
+    return [number for number, count in ends.items() if count > 1]
 
 
 _FLAGS = {True: ("true", "True"), False: ("false", "False")}

@@ -71,9 +71,10 @@ def _pattern(space: Space) -> re.Pattern[str]:
 
 
 def _numbered(space: Space) -> list[str]:
-    """The numbers at the end of several parameters' names each: u11 and v11 are of one thing."""
-    ends = Counter(m[0] for name in space.names if (m := re.search(r"\d+$", name)))
-    return [number for number, count in ends.items() if count > 1]
+    """Numbers of things, where some have several parameters each, as u2 and v2 are of point 2."""
+    ends = Counter(int(m[0]) for name in space.names if (m := re.search(r"\d{1,3}$", name)))
+    shared = any(count > 1 for count in ends.values())
+    return [str(number) for number in range(max(ends) + 1)] if shared else []
 
 
 _FLAGS = {True: ("true", "True"), False: ("false", "False")}

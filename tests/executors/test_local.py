@@ -179,8 +179,8 @@ def test_a_fork_bomb_is_cleared(executor: LocalExecutor) -> None:
 def test_a_job_that_kills_its_supervisor_is_a_result(executor: LocalExecutor) -> None:
     code = (
         "import os, subprocess, sys; "
-        "subprocess.Popen(['sleep', '60'], start_new_session=True); "
-        "print('bye', flush=True); os.kill(os.getppid(), 9); __import__('time').sleep(60)"
+        "subprocess.Popen(['sleep', '600'], start_new_session=True); "
+        "print('bye', flush=True); os.kill(os.getppid(), 9); __import__('time').sleep(600)"
     )
     (result,) = finish(executor, python(code))
     assert result.exit == -9
@@ -197,7 +197,7 @@ def leave(*command, **fields):
     subprocess.Popen(command, start_new_session=True, pass_fds=[lock], **fields)
 {}
 os.kill(os.getppid(), 9)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -205,9 +205,9 @@ time.sleep(60)
 @pytest.mark.parametrize(
     "orphans",
     [
-        "leave('sleep', '60')",
-        "for _ in range(30): leave('sleep', '60')",  # Some still in the midst of exec.
-        "leave('sleep', '60', env={}, cwd='/')",  # One that has nothing of the job's about it.
+        "leave('sleep', '600')",
+        "for _ in range(30): leave('sleep', '600')",  # Some still in the midst of exec.
+        "leave('sleep', '600', env={}, cwd='/')",  # One that has nothing of the job's about it.
         "leave(sys.executable, '-c', sys.argv[2]); time.sleep(0.5)",  # A fork bomb.
     ],
 )
@@ -223,7 +223,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper, which only Linux has")
 def test_nothing_outlives_a_guard_that_is_killed(executor: LocalExecutor, tmp_path: Path) -> None:
     guard = "int(open(f'/proc/{os.getppid()}/stat').read().split()[3])"
-    kill = f"leave('sleep', '60'); os.kill({guard}, 9); time.sleep(60)"
+    kill = f"leave('sleep', '600'); os.kill({guard}, 9); time.sleep(600)"
     (result,) = finish(executor, python(ORPHANS.format(kill), str(tmp_path / "lock")))
     assert (result.exit, result.killed) == (-9, "")
     assert "the process that watches this job got signal 9" in result.output

@@ -315,7 +315,7 @@ def test_a_child_that_left_its_group_is_killed_too(programs: Path) -> None:
 
 
 def test_ctrl_c_that_is_passed_to_a_thread_ends_the_agent(programs: Path) -> None:
-    path = stand_in(programs, "mine", body=f"{SLEEPS}time.sleep(60)")
+    path = stand_in(programs, "mine", body=f"{SLEEPS}time.sleep(600)")
     ended = threading.Event()
 
     def wait() -> None:

@@ -77,9 +77,10 @@ def test_the_child_ends_with_a_killed_parent_even_while_it_loads(
 ) -> None:
     """The stand-in model loads for ever, and without letting Python run, as xllamacpp does."""
     (tmp_path / "xllamacpp.py").write_text(
-        "import ctypes\nclass CommonParams:\n    def __init__(self): ctypes.PyDLL(None).sleep(60)\n"
+        "import ctypes\nclass CommonParams:\n"
+        "    def __init__(self): ctypes.PyDLL(None).sleep(600)\n"
         if not thread
-        else "import time\nclass CommonParams:\n    def __init__(self): time.sleep(60)\n"
+        else "import time\nclass CommonParams:\n    def __init__(self): time.sleep(600)\n"
     )
     parent = tmp_path / "parent.py"
     parent.write_text(

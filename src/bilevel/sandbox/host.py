@@ -116,8 +116,7 @@ class Worker:
 
     def _spawn(self, requests: int, replies: int) -> subprocess.Popen[bytes]:
         start, program = PACKAGE / "sandbox" / "start.py", PACKAGE / "sandbox" / self.program
-        flags = ("-P", "-s", "-S", "-B")
-        words = [*flags, str(start), str(requests), str(replies), str(program)]
+        words = ["-P", "-s", "-S", "-B", str(start), str(requests), str(replies), str(program)]
         command = [sys.executable, *words]
         own = (start, program, *OWN_FILES.values())
         files = (*own, *map(bytecode, own))
